@@ -1,8 +1,489 @@
-// Package pollsse is a Caddy v2 HTTP handler that polls an upstream JSON URL
-// once and pushes only the changes to every browser as Server-Sent Events.
+// Package pollsse is a Caddy v2 HTTP handler that lets a site stop polling: it
+// polls an upstream JSON URL once on the server, works out what changed, and
+// pushes only the change to every browser as Server-Sent Events.
 package pollsse
 
 import (
-	_ "github.com/caddyserver/caddy/v2"
-	_ "go.uber.org/zap"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"go.uber.org/zap"
+)
+
+func init() {
+	caddy.RegisterModule(Handler{})
+	caddy.OnExit(func(context.Context) { sources.closeAll() })
+}
+
+// Handler answers GET and HEAD requests from a JSON document that it polls at
+// an upstream: as an event stream of the document and its changes where the
+// client prefers text/event-stream, else as JSON. Every other request goes to
+// the next handler.
+//
+// The upstream is polled once an interval however many clients there are, from
+// the first subscriber until some time after the last.
+type Handler struct {
+	// The URL to poll: http or https, absolute. Placeholders are expanded for
+	// each client request and escaped for their place, and requests that
+	// expand alike share one poll; scheme and host take only {env.*},
+	// {file.*} and {system.*}. Required.
+	Upstream string `json:"upstream,omitempty"`
+
+	// The time from the start of one poll to the start of the next.
+	// Default: 5s. From 100ms to 24h.
+	Interval caddy.Duration `json:"interval,omitempty"`
+
+	// How long one poll may take, from dial to the last byte, and how long a
+	// request waits for the first document before it is answered with 504.
+	// Default: 10s. From 100ms to 5m.
+	Timeout caddy.Duration `json:"timeout,omitempty"`
+
+	// Request header fields to set, add or delete on each poll. Values may
+	// hold placeholders; those of the client's request make the document
+	// that client's own. replace is not supported.
+	HeaderUp *headers.HeaderOps `json:"header_up,omitempty"`
+
+	// Header fields of the client to send to the upstream, and cookies as
+	// cookie:NAME. Each combination of values has a poll and a document of
+	// its own, which nobody else sees. At most 16 KiB a request.
+	Forward []string `json:"forward,omitempty"`
+
+	// How to reach the upstream: the http transport of reverse_proxy.
+	TransportRaw json.RawMessage `json:"transport,omitempty" caddy:"namespace=http.reverse_proxy.transport inline_key=protocol"`
+
+	// The largest body in bytes, decoded, that is taken for a document; what
+	// is larger makes the document stale. Default: 10 MiB. At most 256 MiB.
+	MaxBody int64 `json:"max_body,omitempty"`
+
+	// What a change is sent as: patch (RFC 6902), merge (RFC 7396, with a
+	// snapshot where it cannot express the change) or snapshot.
+	// Default: patch.
+	Format string `json:"format,omitempty"`
+
+	// Other names for the events snapshot, patch, merge and status, so that
+	// {"snapshot": "message"} reaches a page's onmessage. At most 64 bytes,
+	// not error or open; snapshot and the format's own event keep different
+	// names.
+	Events map[string]string `json:"events,omitempty"`
+
+	// The silence after which a stream gets a comment, so that proxies keep
+	// it open. Default: 15s. From 1s to 10m.
+	Heartbeat caddy.Duration `json:"heartbeat,omitempty"`
+
+	// How long a browser waits before it reconnects, spread by half either
+	// way. Default: 3s. From 100ms to 1h.
+	Retry caddy.Duration `json:"retry,omitempty"`
+
+	// How many changes are kept for clients that return; one that was away
+	// longer gets a snapshot. Changes that together are more than twice the
+	// size of the document are dropped sooner. Default: 256. From 0 to
+	// 100000.
+	History *int `json:"history,omitempty"`
+
+	// How long a document without subscribers is still polled.
+	// Default: 30s. At most 1h.
+	Linger caddy.Duration `json:"linger,omitempty"`
+
+	// The age at which a stream is ended and resumes at once, so that
+	// authentication in front is checked again; a tenth of it is jitter.
+	// Default: 1h. From 1s to 7 days.
+	MaxAge caddy.Duration `json:"max_age,omitempty"`
+
+	// The longest that a request with Prefer: wait=N is held.
+	// Default: 1m. From 1s to 10m.
+	MaxWait caddy.Duration `json:"max_wait,omitempty"`
+
+	// The time over which a reload ends the streams of the old
+	// configuration, each of which resumes at once. Negative: they stay
+	// until they end by themselves. Default: 5m. At most 24h.
+	StreamCloseDelay caddy.Duration `json:"stream_close_delay,omitempty"`
+
+	// The most documents that are polled at the same time under this name.
+	// Documents without subscribers give way to new ones; one client address
+	// makes at most an eighth of them. A newcomer over the limit is refused.
+	// Default: 1000. At least 1.
+	MaxSources int `json:"max_sources,omitempty"`
+
+	// The most streams and waiting requests at the same time under this
+	// name. A newcomer over the limit is refused. Default: 20000. At least 1.
+	MaxSubscribers int `json:"max_subscribers,omitempty"`
+
+	// The name in logs, metrics and the admin API, for which the limits
+	// count. Default: the upstream URL as configured.
+	Name string `json:"name,omitempty"`
+
+	request    *requestTemplate
+	requestErr error // reported by Validate, with everything else
+	settings   settings
+	settingKey []byte
+	link       link
+	enc        encoding
+	drain      *drain
+	age        time.Duration
+	logger     *zap.Logger
+}
+
+// generations numbers configurations, so that a source follows the newest.
+var generations atomic.Uint64
+
+// CaddyModule returns the Caddy module information.
+func (Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.poll_sse",
+		New: func() caddy.Module { return new(Handler) },
+	}
+}
+
+// Provision sets the defaults and prepares the upstream request. It does no
+// network input or output and touches no source: caddy validate runs it too.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	h.logger = ctx.Logger()
+	h.setDefaults()
+	h.request, h.requestErr = h.compile(caddy.NewReplacer())
+	h.settings = settings{
+		Schedule:  schedule{interval: time.Duration(h.Interval), timeout: time.Duration(h.Timeout)},
+		MaxBody:   h.MaxBody,
+		History:   *h.History,
+		Linger:    time.Duration(h.Linger),
+		Transport: string(h.TransportRaw),
+	}
+	h.settingKey = fmt.Appendf(nil, "%+v", h.settings)
+	h.enc = encoding{h.Format, h.eventName(kindSnapshot), h.eventName(kindPatch), h.eventName(kindMerge), h.eventName(kindStatus)}
+
+	transport, err := h.loadTransport(ctx)
+	if err != nil {
+		return err
+	}
+	h.link = link{transport, h.logger, generations.Add(1)}
+
+	reload := make(chan struct{})
+	h.drain = &drain{reload: reload, exit: exit, spread: time.Duration(h.StreamCloseDelay)}
+	h.age = time.Duration(h.MaxAge)
+	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok && server != nil {
+		if w := time.Duration(server.WriteTimeout); w > 0 {
+			h.age = min(h.age, w*9/10)
+			h.logger.Warn("the server's write timeout ends every stream; leave timeouts { write } unset on this server",
+				zap.Duration("write_timeout", w), zap.Duration("streams_end_after", h.age))
+		}
+		// Cleanup is too late to end streams: on an exit the http app waits
+		// for them before it cleans up.
+		server.RegisterOnShutdown(sync.OnceFunc(func() {
+			if caddy.Exiting() {
+				endAll()
+				return
+			}
+			close(reload)
+			watchExit()
+		}))
+	}
+	return nil
+}
+
+// loadTransport loads the configured transport, or a plain http one.
+func (h *Handler) loadTransport(ctx caddy.Context) (http.RoundTripper, error) {
+	if h.TransportRaw == nil {
+		t := new(reverseproxy.HTTPTransport)
+		if err := t.Provision(ctx); err != nil {
+			return nil, fmt.Errorf("transport: %w", err)
+		}
+		return pollTransport{t}, nil
+	}
+	module, err := ctx.LoadModule(h, "TransportRaw")
+	if err != nil {
+		return nil, fmt.Errorf("transport: %w", err)
+	}
+	t, ok := module.(*reverseproxy.HTTPTransport)
+	if !ok {
+		return nil, errors.New("transport: only http is supported")
+	}
+	if t.ProxyProtocol != "" {
+		return nil, errors.New("transport: proxy_protocol is not supported: a poll stands for no single client")
+	}
+	return pollTransport{t}, nil
+}
+
+// pollTransport gives every poll a fresh Replacer, without which the transport
+// crashes on tls_server_name with a placeholder.
+type pollTransport struct{ *reverseproxy.HTTPTransport }
+
+func (t pollTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	return t.HTTPTransport.RoundTrip(r.WithContext(context.WithValue(r.Context(), caddy.ReplacerCtxKey, caddy.NewReplacer())))
+}
+
+// compile makes the template of the upstream request.
+func (h *Handler) compile(repl *caddy.Replacer) (*requestTemplate, error) {
+	t, err := compileURL(h.Upstream, repl.GetString)
+	if err != nil {
+		return nil, err
+	}
+	errs := []error{t.addForward(h.Forward)}
+	if ops := h.HeaderUp; ops != nil {
+		t.set, err = t.compileFields(ops.Set, repl.GetString)
+		errs = append(errs, err)
+		t.add, err = t.compileFields(ops.Add, repl.GetString)
+		errs = append(errs, err)
+		t.remove = ops.Delete
+		if len(ops.Replace) > 0 {
+			errs = append(errs, errors.New("header_up: replace is not supported; set the field instead"))
+		}
+	}
+	return t, errors.Join(errs...)
+}
+
+// Validate reports everything that is wrong with the configuration at once.
+func (h *Handler) Validate() error {
+	return errors.Join(h.requestErr, h.checkOptions())
+}
+
+// ServeHTTP answers as the type's comment says.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead || isUpgrade(r.Header) {
+		return h.passOn(w, r, next)
+	}
+	h.setHeader(w.Header())
+	req, err := h.expand(r)
+	if err != nil {
+		return caddyhttp.Error(http.StatusBadRequest, err)
+	}
+	stream := r.Method == http.MethodGet && prefersEventStream(r.Header)
+	resume, inQuery := "", false
+	if stream {
+		resume, inQuery = resumeID(r)
+	}
+	s, err := sources.join(req.key(h.settingKey), h.seat(r, resume != ""), func() *source {
+		return newSource(req.key(h.settingKey), req, h.settings, h.link)
+	})
+	if err != nil {
+		return h.refuse(w, r, stream, err)
+	}
+	s.adopt(h.link)
+	var keep time.Duration
+	defer func() { sources.leave(s, keep) }()
+	if stream {
+		keep, err = h.serveStream(w, r, s, resume, inQuery)
+		return err
+	}
+	return h.serveDocument(w, r, s)
+}
+
+// serveStream writes an event stream. It returns for how long the client's
+// place is to be kept.
+func (h *Handler) serveStream(w http.ResponseWriter, r *http.Request, s *source, resume string, inQuery bool) (time.Duration, error) {
+	if len(h.request.forward) > 0 {
+		// Only the upstream can tell whether these credentials are good.
+		v, err := awaitPoll(r.Context(), s.log, time.Duration(h.Timeout))
+		if err != nil {
+			return 0, nil // the client went away
+		}
+		if v.denial != nil {
+			return 0, h.deny(w, v.denial)
+		}
+	}
+	setStreamHeader(w.Header())
+	st := &stream{
+		w:         w,
+		control:   http.NewResponseController(w),
+		log:       s.log,
+		enc:       h.enc,
+		cursor:    cursor{resume: resume},
+		announce:  inQuery,
+		heartbeat: time.Duration(h.Heartbeat),
+		retry:     time.Duration(h.Retry),
+		age:       h.age - rand.N(h.age/10+1),
+		drain:     h.drain,
+	}
+	begun := time.Now()
+	why := st.run(r.Context())
+	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
+		extra.Set(zap.String("poll_sse", h.Name))
+		extra.Set(zap.String("ended_by", why))
+		extra.Set(zap.Int64("frames", st.frames))
+		extra.Set(zap.Duration("streamed", time.Since(begun)))
+	}
+	if returns(why) {
+		return keepPlace, nil
+	}
+	return 0, nil
+}
+
+// serveDocument answers with the current document, at once or after a change.
+func (h *Handler) serveDocument(w http.ResponseWriter, r *http.Request, s *source) error {
+	wait := preferredWait(r.Header, time.Duration(h.MaxWait))
+	v, err := answer{s.log, time.Duration(h.Timeout), wait, h.drain.exit}.get(r)
+	switch {
+	case r.Context().Err() != nil:
+		return nil // the client went away
+	case errors.Is(err, errDown) && v.status.reason != reasonTimeout:
+		return caddyhttp.Error(http.StatusBadGateway, err)
+	case err != nil:
+		return caddyhttp.Error(http.StatusGatewayTimeout, err)
+	case v.doc == nil:
+		return h.deny(w, v.denial)
+	}
+	if wait > 0 && r.Header.Get("If-None-Match") != "" {
+		w.Header().Set("Preference-Applied", "wait="+strconv.Itoa(int(wait/time.Second)))
+	}
+	writeDocument(w, r, v, h.request.private)
+	return nil
+}
+
+// deny passes on that the upstream does not accept the client's credentials.
+func (h *Handler) deny(w http.ResponseWriter, d *denial) error {
+	w.Header().Set("Cache-Control", "private, no-store")
+	if d.challenge != "" && d.status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", d.challenge)
+	}
+	return caddyhttp.Error(d.status, errors.New("the upstream refused the forwarded credentials"))
+}
+
+// refuse turns a newcomer away over a limit. A browser's EventSource would
+// give up for good on anything but a 200, so it gets a stream that tells it to
+// come back later.
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, stream bool, err error) error {
+	reason := reasonSubscribers
+	if errors.Is(err, errSources) {
+		reason = reasonSources
+	}
+	retry := jitter(refusedRetry)
+	if !stream {
+		w.Header().Set("Retry-After", strconv.Itoa(int(retry/time.Second)+1))
+		return caddyhttp.Error(http.StatusServiceUnavailable, err)
+	}
+	setStreamHeader(w.Header())
+	w.WriteHeader(http.StatusOK)
+	b := appendRetry(nil, retry)
+	b = appendStatus(b, h.enc.status, status{state: stateRefused, reason: reason, since: time.Now()})
+	_, _ = w.Write(b)
+	_ = http.NewResponseController(w).Flush()
+	return nil
+}
+
+// passOn leaves a request to the next handler. Where that changes something,
+// the document that the same client would read here is polled again at once.
+func (h *Handler) passOn(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodConnect:
+		return next.ServeHTTP(w, r)
+	}
+	// Expanded before the next handler rewrites the request.
+	req, expandErr := h.expand(r)
+	rec := caddyhttp.NewResponseRecorder(w, nil, nil)
+	err := next.ServeHTTP(rec, r)
+	if err == nil && expandErr == nil && rec.Status() >= 200 && rec.Status() < 400 {
+		if s := sources.lookup(req.key(h.settingKey)); s != nil {
+			s.pollNow()
+		}
+	}
+	return err
+}
+
+// expand makes the upstream request for a client's request.
+func (h *Handler) expand(r *http.Request) (upstreamRequest, error) {
+	repl, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	return h.request.expand(repl.GetString, r)
+}
+
+// setHeader sets what every answer carries.
+func (h *Handler) setHeader(header http.Header) {
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Add("Vary", "Accept, Prefer")
+	for _, f := range h.request.forward {
+		header.Add("Vary", f.field)
+	}
+}
+
+// seat describes the client to the pool.
+func (h *Handler) seat(r *http.Request, returning bool) seat {
+	address, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+	// Whoever has one IPv6 address has 2^64 of them.
+	if ip, err := netip.ParseAddr(address); err == nil && ip.Is6() && !ip.Is4In6() {
+		if prefix, err := ip.Prefix(64); err == nil {
+			address = prefix.String()
+		}
+	}
+	return seat{
+		endpoint:       h.Name,
+		client:         address,
+		returning:      returning,
+		shared:         !h.request.dynamic(),
+		maxSources:     h.MaxSources,
+		maxSubscribers: h.MaxSubscribers,
+	}
+}
+
+// resumeID is the version that a returning client has: the browser's header,
+// or else the query of a new EventSource. What is no version is ignored.
+func resumeID(r *http.Request) (id string, inQuery bool) {
+	if id := r.Header.Get("Last-Event-ID"); id != "" {
+		if isVersion(id) {
+			return id, false
+		}
+		return "", false
+	}
+	if id := r.URL.Query().Get("last_event_id"); isVersion(id) {
+		return id, true
+	}
+	return "", false
+}
+
+func isUpgrade(h http.Header) bool {
+	for _, line := range h.Values("Connection") {
+		for option := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(strings.TrimSpace(option), "upgrade") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// exit is closed when the process exits, and ends every stream of every
+// configuration.
+var (
+	exit    = make(chan struct{})
+	endAll  = sync.OnceFunc(func() { close(exit) })
+	watcher atomic.Bool
+)
+
+// watchExit looks for the exit on behalf of streams that outlived their
+// configuration: their own server's shutdown hook has fired already, and no
+// other module is told in time. It runs until there are no streams left.
+func watchExit() {
+	if !watcher.CompareAndSwap(false, true) {
+		return
+	}
+	go func() {
+		defer watcher.Store(false)
+		for idle := 0; idle < 50; idle++ {
+			if caddy.Exiting() {
+				endAll()
+				return
+			}
+			if sources.subscribed() {
+				idle = 0
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+	}()
+}
+
+// Interface guards.
+var (
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddy.Validator             = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
 )

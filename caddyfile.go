@@ -1,0 +1,110 @@
+package pollsse
+
+import (
+	"errors"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+func init() {
+	httpcaddyfile.RegisterHandlerDirective("poll_sse", parseCaddyfile)
+	// After the authentication directives and before handle.
+	httpcaddyfile.RegisterDirectiveOrder("poll_sse", httpcaddyfile.After, "encode")
+}
+
+func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	handler := new(Handler)
+	return handler, handler.UnmarshalCaddyfile(h.Dispenser)
+}
+
+// UnmarshalCaddyfile sets up the handler from a directive:
+//
+//	poll_sse [<matcher>] <upstream-url> {
+//		interval           <duration>
+//		timeout            <duration>
+//		header_up          [+|-]<field> [<value>]
+//		forward            <field>|cookie:<name>...
+//		transport http     { ... }
+//		max_body           <size>
+//		format             patch|merge|snapshot
+//		event              snapshot|patch|merge|status <name>
+//		heartbeat          <duration>
+//		retry              <duration>
+//		history            <changes>
+//		linger             <duration>
+//		max_age            <duration>
+//		max_wait           <duration>
+//		stream_close_delay <duration>
+//		max_sources        <count>
+//		max_subscribers    <count>
+//		name               <text>
+//	}
+//
+// It reports every mistake, each with its file and line.
+func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the directive's name
+	if !d.Args(&h.Upstream) {
+		return d.Errf("poll_sse: need the URL to poll, as in poll_sse /api/quotes https://legacy.internal/quotes.json")
+	}
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	var errs []error
+	if _, err := compileURL(h.Upstream, sampleLookup); err != nil {
+		errs = append(errs, d.WrapErr(err))
+	}
+	seen := make(map[string]bool)
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		name := d.Val()
+		o, ok := findOption(name)
+		switch {
+		case !ok:
+			errs = append(errs, d.Errf("poll_sse has no option %s", name))
+		case seen[name] && !o.repeats():
+			errs = append(errs, d.Errf("%s is given twice", name))
+		default:
+			err := o.parse(h, d)
+			if err == nil && o.check != nil {
+				// Checked with the defaults, on a copy that keeps the
+				// configuration as it was written.
+				checked := *h
+				checked.setDefaults()
+				if err = o.check(&checked); err != nil {
+					err = d.WrapErr(err)
+				}
+			}
+			errs = append(errs, err)
+		}
+		seen[name] = true
+		skipOption(d, nesting+1)
+	}
+	return errors.Join(errs...)
+}
+
+// skipOption moves past what is left of a bad option, its block included, so
+// that the next mistake is found too.
+func skipOption(d *caddyfile.Dispenser, nesting int) {
+	for d.NextArg() {
+	}
+	for d.NextBlock(nesting) {
+	}
+}
+
+// repeats tells whether an option may stand more than once.
+func (o option) repeats() bool {
+	return o.name == "header_up" || o.name == "forward" || o.name == "event"
+}
+
+// sampleLookup stands in for values that are not known before the server runs.
+func sampleLookup(name string) (string, bool) {
+	if value, ok := caddy.NewReplacer().GetString(name); ok && value != "" {
+		return value, true
+	}
+	return "https", isConfigPlaceholder(name)
+}
+
+// Interface guard.
+var _ caddyfile.Unmarshaler = (*Handler)(nil)

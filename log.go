@@ -1,0 +1,264 @@
+package pollsse
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// document is one published version of the upstream's answer: compact JSON on
+// one line, never written again.
+type document struct {
+	id   string // the version; see version
+	text []byte
+}
+
+// change takes the document of one version to the next.
+type change struct {
+	pos   uint64 // set by the log
+	id    string // the version it leads to
+	patch []byte // RFC 6902; nil where a snapshot is no larger
+	merge []byte // RFC 7396; nil where nobody reads merge patches or none can say it
+}
+
+// States of a source, as status events name them.
+const (
+	stateWaiting = "waiting" // no document yet
+	stateLive    = "live"    // the last poll succeeded
+	stateStale   = "stale"   // the last poll failed; the document is the last good one
+	stateDenied  = "denied"  // the upstream refused the forwarded credentials
+	stateRefused = "refused" // over a limit; only ever sent by the handler
+)
+
+// status is the state of a source, since when, and why: one of the reasons
+// that docs/protocol.md lists, never the upstream's text.
+type status struct {
+	state, reason string
+	since         time.Time
+}
+
+// log is the bounded history of one source: the current document, its state,
+// and the changes that lead to it. The source's goroutine is its only writer;
+// any number of streams read it.
+//
+// Every publication has a position, one higher than the last. It is bounded
+// twice: by a number of changes, and by the size of the document, since a
+// client that would need more bytes of patches than that is better off with a
+// snapshot.
+type log struct {
+	limit        int          // changes kept at most
+	mergeReaders atomic.Int32 // streams that want merge patches
+
+	mu        sync.Mutex
+	wake      chan struct{} // closed and replaced at each publication
+	head      uint64        // position of the newest publication; a fresh cursor is 0
+	doc       *document     // nil before the first good poll, and once denied
+	status    status
+	statusPos uint64    // position at which status last changed
+	validated time.Time // when the upstream last confirmed doc
+	polled    bool      // the first poll has ended
+	denial    *denial   // set at the end: streams write what is left and end
+
+	// The document of version baseID, first published at base, followed by
+	// changes, gives doc.
+	base       uint64
+	baseID     string
+	changes    []change
+	changeSize int
+
+	// Frames made since the last publication, by where their reader stood.
+	frames    map[frameKey][]byte
+	frameSize int
+}
+
+type frameKey struct {
+	from       uint64
+	withStatus bool
+	enc        encoding
+}
+
+// cursor is how far one stream has read.
+type cursor struct {
+	pos uint64
+	// resume is the version a returning client has. It waits here until
+	// there is a document to hold it against.
+	resume string
+}
+
+func newLog(limit int, now time.Time) *log {
+	return &log{
+		limit:     limit,
+		wake:      make(chan struct{}),
+		head:      1,
+		statusPos: 1,
+		status:    status{state: stateWaiting, since: now},
+	}
+}
+
+// publication is what one poll adds to the log.
+type publication struct {
+	doc       *document // the new current document, nil where it has not changed
+	change    change    // how doc follows from the one before it
+	state     string
+	reason    string
+	at        time.Time // the end of the poll
+	validated bool      // the upstream confirmed the current document
+	denial    *denial   // drop the document and end every stream
+}
+
+// publish appends p and wakes the streams if there is anything to tell them.
+func (l *log) publish(p publication) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	news := !l.polled // whoever waits for the first poll wants to know in any case
+	l.polled = true
+	pos := l.head + 1
+	if p.state != l.status.state || p.reason != l.status.reason {
+		since := p.at
+		if p.state == l.status.state {
+			since = l.status.since
+		}
+		l.status = status{p.state, p.reason, since}
+		l.statusPos = pos
+		news = true
+	}
+	if p.validated {
+		l.validated = p.at
+	}
+	if p.doc != nil {
+		l.append(pos, p.doc, p.change)
+		news = true
+	}
+	if p.denial != nil {
+		l.doc, l.changes, l.changeSize, l.baseID = nil, nil, 0, ""
+		l.denial = p.denial
+	}
+	if !news {
+		return
+	}
+	l.head = pos
+	l.frames, l.frameSize = nil, 0
+	close(l.wake)
+	l.wake = make(chan struct{})
+}
+
+func (l *log) append(pos uint64, doc *document, c change) {
+	c.pos = pos
+	l.doc = doc
+	if c.patch == nil {
+		// Nobody gets past this change but with a snapshot.
+		l.base, l.baseID, l.changes, l.changeSize = pos, doc.id, nil, 0
+		return
+	}
+	l.changes = append(l.changes, c)
+	l.changeSize += len(c.patch) + len(c.merge)
+	drop := 0
+	for len(l.changes)-drop > l.limit || drop < len(l.changes) && l.changeSize > 2*len(doc.text) {
+		old := l.changes[drop]
+		l.base, l.baseID = old.pos, old.id
+		l.changeSize -= len(old.patch) + len(old.merge)
+		drop++
+	}
+	if drop > 0 {
+		// Copied, so that the dropped patches can be collected.
+		l.changes = append([]change(nil), l.changes[drop:]...)
+	}
+}
+
+// locate finds the position at which a version was last published.
+func (l *log) locate(id string) (uint64, bool) {
+	for i := len(l.changes) - 1; i >= 0; i-- {
+		if l.changes[i].id == id {
+			return l.changes[i].pos, true
+		}
+	}
+	return l.base, l.baseID == id && id != ""
+}
+
+// after returns the bytes that take a stream from its cursor to the head, nil
+// where it is there already; whether the stream ends with them; and the
+// channel that is closed at the next publication. The bytes are shared and
+// must not be changed. A stream that fell behind gets one frame for all it
+// missed, whatever its length.
+func (l *log) after(c cursor, enc encoding) (frame []byte, next cursor, ended bool, wake <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c.pos == l.head {
+		return nil, c, l.denial != nil, l.wake
+	}
+	from := c.pos
+	next = cursor{pos: l.head, resume: c.resume}
+	if c.resume != "" && l.doc != nil {
+		if pos, ok := l.locate(c.resume); ok {
+			from = pos
+		} else {
+			from = 0
+		}
+		next.resume = ""
+	}
+	return l.frame(frameKey{from, l.statusPos > c.pos, enc}), next, l.denial != nil, l.wake
+}
+
+// frame makes the bytes for readers that stand at k, or remembers them. What
+// is remembered is bounded by a few times the document: streams that stand at
+// ever different places pay for themselves.
+func (l *log) frame(k frameKey) []byte {
+	if b, ok := l.frames[k]; ok {
+		return b
+	}
+	b := []byte{} // not nil: a cursor moved, even where there is nothing to say
+	if k.withStatus {
+		b = appendStatus(b, k.enc.status, l.status)
+	}
+	if l.doc != nil {
+		if k.from < l.base {
+			b = appendDocument(b, k.enc, l.doc)
+		} else {
+			i := len(l.changes)
+			for i > 0 && l.changes[i-1].pos > k.from {
+				i--
+			}
+			if i < len(l.changes) {
+				b = appendChanges(b, k.enc, l.changes[i:], l.doc)
+			}
+		}
+	}
+	if l.frameSize+len(b) <= l.frameBound() {
+		if l.frames == nil {
+			l.frames = make(map[frameKey][]byte)
+		}
+		l.frames[k] = b
+		l.frameSize += len(b)
+	}
+	return b
+}
+
+func (l *log) frameBound() int {
+	if l.doc == nil {
+		return 64 << 10
+	}
+	return 64<<10 + 4*len(l.doc.text)
+}
+
+// view is what the log shows to those who read the document itself.
+type view struct {
+	doc       *document
+	status    status
+	validated time.Time
+	polled    bool
+	denial    *denial
+	wake      <-chan struct{}
+}
+
+func (l *log) view() view {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return view{l.doc, l.status, l.validated, l.polled, l.denial, l.wake}
+}
+
+// deniedBefore tells whether the upstream refused the credentials before t.
+func (l *log) deniedBefore(t time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.denial != nil && l.status.since.Before(t)
+}

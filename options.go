@@ -1,0 +1,337 @@
+package pollsse
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
+	"github.com/dustin/go-humanize"
+)
+
+// option is one option of the handler: how the Caddyfile says it, what it is
+// where nothing is said, and what it may be. The Caddyfile and JSON are checked
+// by the same function, and only the Caddyfile knows the line.
+type option struct {
+	name  string
+	parse func(h *Handler, d *caddyfile.Dispenser) error
+	apply func(h *Handler) // sets the default
+	check func(h *Handler) error
+}
+
+var options = []option{
+	duration("interval", 5*time.Second, 100*time.Millisecond, 24*time.Hour, func(h *Handler) *caddy.Duration { return &h.Interval }),
+	duration("timeout", 10*time.Second, 100*time.Millisecond, 5*time.Minute, func(h *Handler) *caddy.Duration { return &h.Timeout }),
+	{name: "header_up", parse: parseHeaderUp, check: checkHeaderUp},
+	{name: "forward", parse: parseForward, check: checkForward},
+	{name: "transport", parse: parseTransport},
+	{name: "max_body", parse: parseMaxBody, apply: func(h *Handler) { setDefault(&h.MaxBody, 10<<20) }, check: func(h *Handler) error {
+		if h.MaxBody < 1 || h.MaxBody > 256<<20 {
+			return fmt.Errorf("max_body %d: need 1 to 256 MiB, as in 10MiB", h.MaxBody)
+		}
+		return nil
+	}},
+	{name: "format", parse: parseText(func(h *Handler) *string { return &h.Format }), apply: func(h *Handler) { setDefault(&h.Format, formatPatch) }, check: func(h *Handler) error {
+		switch h.Format {
+		case formatPatch, formatMerge, formatSnapshot:
+			return nil
+		}
+		return fmt.Errorf("format %q: need patch, merge or snapshot", h.Format)
+	}},
+	{name: "event", parse: parseEvent, check: checkEvents},
+	duration("heartbeat", 15*time.Second, time.Second, 10*time.Minute, func(h *Handler) *caddy.Duration { return &h.Heartbeat }),
+	duration("retry", 3*time.Second, 100*time.Millisecond, time.Hour, func(h *Handler) *caddy.Duration { return &h.Retry }),
+	{name: "history", parse: parseHistory, apply: func(h *Handler) {
+		if h.History == nil {
+			h.History = new(256)
+		}
+	}, check: func(h *Handler) error {
+		if *h.History < 0 || *h.History > 100_000 {
+			return fmt.Errorf("history %d: need a number of changes from 0 to 100000", *h.History)
+		}
+		return nil
+	}},
+	duration("linger", 30*time.Second, 0, time.Hour, func(h *Handler) *caddy.Duration { return &h.Linger }),
+	duration("max_age", time.Hour, time.Second, 7*24*time.Hour, func(h *Handler) *caddy.Duration { return &h.MaxAge }),
+	duration("max_wait", time.Minute, time.Second, 10*time.Minute, func(h *Handler) *caddy.Duration { return &h.MaxWait }),
+	duration("stream_close_delay", 5*time.Minute, -1<<63, 24*time.Hour, func(h *Handler) *caddy.Duration { return &h.StreamCloseDelay }),
+	count("max_sources", 1000, func(h *Handler) *int { return &h.MaxSources }),
+	count("max_subscribers", 20_000, func(h *Handler) *int { return &h.MaxSubscribers }),
+	{name: "name", parse: parseText(func(h *Handler) *string { return &h.Name }), apply: func(h *Handler) { setDefault(&h.Name, h.Upstream) }, check: func(h *Handler) error {
+		if len(h.Name) > 256 {
+			return errors.New("name: longer than 256 bytes")
+		}
+		return nil
+	}},
+}
+
+func findOption(name string) (option, bool) {
+	i := slices.IndexFunc(options, func(o option) bool { return o.name == name })
+	if i < 0 {
+		return option{}, false
+	}
+	return options[i], true
+}
+
+// setDefaults fills in what the configuration leaves out.
+func (h *Handler) setDefaults() {
+	for _, o := range options {
+		if o.apply != nil {
+			o.apply(h)
+		}
+	}
+}
+
+// checkOptions reports every value that is out of bounds.
+func (h *Handler) checkOptions() error {
+	var errs []error
+	for _, o := range options {
+		if o.check != nil {
+			errs = append(errs, o.check(h))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+func duration(name string, initial, least, most time.Duration, field func(*Handler) *caddy.Duration) option {
+	return option{
+		name: name,
+		parse: func(h *Handler, d *caddyfile.Dispenser) error {
+			text, err := oneArgument(d)
+			if err != nil {
+				return err
+			}
+			value, err := caddy.ParseDuration(text)
+			if err != nil {
+				return d.Errf("%s %q: need a duration such as %s", name, text, initial)
+			}
+			if value == 0 && least > 0 {
+				// In JSON 0 stands for the default; here it was said.
+				return d.Errf("%s 0: need %s to %s", name, least, most)
+			}
+			*field(h) = caddy.Duration(value)
+			return nil
+		},
+		apply: func(h *Handler) { setDefault(field(h), caddy.Duration(initial)) },
+		check: func(h *Handler) error {
+			value := time.Duration(*field(h))
+			switch {
+			case value > most && least < 0:
+				return fmt.Errorf("%s %s: need at most %s", name, value, most)
+			case value < least || value > most:
+				return fmt.Errorf("%s %s: need %s to %s", name, value, least, most)
+			}
+			return nil
+		},
+	}
+}
+
+func count(name string, initial int, field func(*Handler) *int) option {
+	return option{
+		name: name,
+		parse: func(h *Handler, d *caddyfile.Dispenser) error {
+			text, err := oneArgument(d)
+			if err != nil {
+				return err
+			}
+			n, err := strconv.Atoi(text)
+			if err != nil || n < 1 {
+				return d.Errf("%s %q: need a number of at least 1", name, text)
+			}
+			*field(h) = n
+			return nil
+		},
+		apply: func(h *Handler) { setDefault(field(h), initial) },
+		check: func(h *Handler) error {
+			if *field(h) < 1 {
+				return fmt.Errorf("%s %d: need at least 1", name, *field(h))
+			}
+			return nil
+		},
+	}
+}
+
+func oneArgument(d *caddyfile.Dispenser) (string, error) {
+	var value string
+	if !d.Args(&value) || d.NextArg() {
+		return "", d.ArgErr()
+	}
+	return value, nil
+}
+
+func parseText(field func(*Handler) *string) func(*Handler, *caddyfile.Dispenser) error {
+	return func(h *Handler, d *caddyfile.Dispenser) (err error) {
+		*field(h), err = oneArgument(d)
+		return err
+	}
+}
+
+func parseHistory(h *Handler, d *caddyfile.Dispenser) error {
+	text, err := oneArgument(d)
+	if err != nil {
+		return err
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		return d.Errf("history %q: need a number of changes from 0 to 100000", text)
+	}
+	h.History = &n
+	return nil
+}
+
+func parseMaxBody(h *Handler, d *caddyfile.Dispenser) error {
+	text, err := oneArgument(d)
+	if err != nil {
+		return err
+	}
+	n, err := humanize.ParseBytes(text)
+	if err != nil || n < 1 || n > 256<<20 {
+		return d.Errf("max_body %q: need 1 to 256 MiB, as in 10MiB", text)
+	}
+	h.MaxBody = int64(n)
+	return nil
+}
+
+func parseForward(h *Handler, d *caddyfile.Dispenser) error {
+	names := d.RemainingArgs()
+	if len(names) == 0 {
+		return d.ArgErr()
+	}
+	h.Forward = append(h.Forward, names...)
+	return nil
+}
+
+func checkForward(h *Handler) error { return new(requestTemplate).addForward(h.Forward) }
+
+func parseHeaderUp(h *Handler, d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) == 0 || len(args) > 2 || len(args) == 1 && !strings.HasPrefix(args[0], "-") {
+		return d.Errf("header_up: need [+]<field> <value>, or -<field>")
+	}
+	value := ""
+	if len(args) == 2 {
+		value = args[1]
+	}
+	if h.HeaderUp == nil {
+		h.HeaderUp = new(headers.HeaderOps)
+	}
+	if err := headers.CaddyfileHeaderOp(h.HeaderUp, args[0], value, nil); err != nil {
+		return d.WrapErr(err)
+	}
+	return nil
+}
+
+func checkHeaderUp(h *Handler) error {
+	if h.HeaderUp == nil {
+		return nil
+	}
+	var errs []error
+	names := slices.Clone(h.HeaderUp.Delete)
+	for _, fields := range []http.Header{h.HeaderUp.Set, h.HeaderUp.Add} {
+		for name := range fields {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		switch {
+		case !isToken(name):
+			errs = append(errs, fmt.Errorf("header_up %q: not a header field name", name))
+		case isReserved(name):
+			errs = append(errs, fmt.Errorf("header_up %s: this field belongs to the connection or to the poller", name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func parseTransport(h *Handler, d *caddyfile.Dispenser) error {
+	if !d.NextArg() {
+		return d.ArgErr()
+	}
+	if name := d.Val(); name != "http" {
+		return d.Errf("transport %s: only http is supported", name)
+	}
+	if h.TransportRaw != nil {
+		return d.Errf("transport: given twice")
+	}
+	module, err := caddyfile.UnmarshalModule(d, "http.reverse_proxy.transport.http")
+	if err != nil {
+		return err
+	}
+	fields, err := json.Marshal(module)
+	if err != nil {
+		return d.WrapErr(err)
+	}
+	object := make(map[string]json.RawMessage)
+	if err := json.Unmarshal(fields, &object); err != nil {
+		return d.WrapErr(err)
+	}
+	object["protocol"] = json.RawMessage(`"http"`)
+	h.TransportRaw, err = json.Marshal(object)
+	return err
+}
+
+func parseEvent(h *Handler, d *caddyfile.Dispenser) error {
+	var kind, name string
+	if !d.Args(&kind, &name) || d.NextArg() {
+		return d.Errf("event: need <kind> <name>, as in event snapshot message")
+	}
+	if h.Events == nil {
+		h.Events = make(map[string]string)
+	}
+	h.Events[kind] = name
+	return nil
+}
+
+func checkEvents(h *Handler) error {
+	kinds := []string{kindSnapshot, kindPatch, kindMerge, kindStatus}
+	var errs []error
+	for _, kind := range sortedKeys(h.Events) {
+		if !slices.Contains(kinds, kind) {
+			errs = append(errs, fmt.Errorf("event %s: no such kind; need one of %s", kind, strings.Join(kinds, ", ")))
+		} else if err := checkEventName(h.Events[kind]); err != nil {
+			errs = append(errs, fmt.Errorf("event %s: %w", kind, err))
+		}
+	}
+	change := h.Format
+	for _, pair := range [][2]string{{kindSnapshot, kindPatch}, {kindSnapshot, kindMerge}, {kindSnapshot, kindStatus}, {kindPatch, kindStatus}, {kindMerge, kindStatus}} {
+		// Only the events of this format meet in one stream.
+		used := func(kind string) bool { return kind == kindSnapshot || kind == kindStatus || kind == change }
+		if used(pair[0]) && used(pair[1]) && h.eventName(pair[0]) == h.eventName(pair[1]) {
+			errs = append(errs, fmt.Errorf("event: %s and %s are both named %q; a client could not tell them apart", pair[0], pair[1], h.eventName(pair[0])))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// eventName is the name that events of a kind have on the wire.
+func (h *Handler) eventName(kind string) string {
+	if name, ok := h.Events[kind]; ok {
+		return name
+	}
+	return kind
+}
+
+func sortedKeys(m map[string]string) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+

@@ -1,0 +1,225 @@
+package pollsse
+
+import (
+	"errors"
+	"sync"
+	"time"
+)
+
+// errSubscribers and errSources refuse a newcomer.
+var (
+	errSubscribers = errors.New("max_subscribers is reached")
+	errSources     = errors.New("max_sources is reached")
+)
+
+// deniedFor is how long a denial is remembered, so that a page with a stale
+// login costs its upstream one request in that time.
+const deniedFor = 5 * time.Second
+
+// clientShare is the part of max_sources that one client address may hold:
+// random queries or cookies from one place leave room for everybody else.
+const clientShare = 8
+
+// pool holds every source of the process. It outlives configurations: that is
+// how a source survives a reload.
+type pool struct {
+	mu        sync.Mutex
+	sources   map[[32]byte]*source
+	endpoints map[string]*endpoint
+	closing   sync.WaitGroup // sources on their way out
+}
+
+// endpoint counts what belongs to one name in the configuration, across
+// reloads.
+type endpoint struct {
+	name        string
+	sources     int
+	subscribers int
+	clients     map[string]int // sources made, by client address
+	// returning holds when each place expires that is kept for a stream
+	// that the server itself has ended and that is expected back.
+	returning []time.Time
+}
+
+// seat is what one subscriber asks of the pool.
+type seat struct {
+	endpoint       string
+	client         string // address, for its share of the sources
+	returning      bool   // presents the id of a stream that ended
+	shared         bool   // clients do not decide which source: no share
+	maxSources     int
+	maxSubscribers int
+}
+
+var sources = &pool{sources: make(map[[32]byte]*source), endpoints: make(map[string]*endpoint)}
+
+// join subscribes to the source with this key and makes it first if it has
+// to. Each success must be followed by one leave.
+func (p *pool) join(key [32]byte, at seat, make func() *source) (*source, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	e := p.endpoints[at.endpoint]
+	if e == nil {
+		e = &endpoint{name: at.endpoint, clients: map[string]int{}}
+	}
+	now := time.Now()
+	e.expire(now)
+	kept := len(e.returning)
+	if at.returning && kept > 0 {
+		kept--
+	}
+	if e.subscribers+kept >= at.maxSubscribers {
+		return nil, errSubscribers
+	}
+	s := p.sources[key]
+	if s != nil && s.log.deniedBefore(now.Add(-deniedFor)) {
+		p.remove(s)
+		s = nil
+	}
+	if s == nil {
+		if !p.room(e, at) {
+			return nil, errSources
+		}
+		s = make()
+		s.endpoint, s.client = e, at.client
+		p.sources[key] = s
+		p.endpoints[e.name] = e
+		e.sources++
+		e.clients[s.client]++
+	}
+	if at.returning && len(e.returning) > 0 {
+		e.returning = e.returning[1:]
+	}
+	if s.idle != nil {
+		s.idle.Stop()
+		s.idle = nil
+	}
+	s.subscribers++
+	s.endpoint.subscribers++
+	return s, nil
+}
+
+// room makes room for one more source: sources without subscribers give way,
+// the longest idle first, those with subscribers never.
+func (p *pool) room(e *endpoint, at seat) bool {
+	share := max(1, at.maxSources/clientShare)
+	if !at.shared && e.clients[at.client] >= share && !p.evict(e, func(s *source) bool { return s.client == at.client }) {
+		return false
+	}
+	return e.sources < at.maxSources || p.evict(e, func(*source) bool { return true })
+}
+
+func (p *pool) evict(e *endpoint, eligible func(*source) bool) bool {
+	var oldest *source
+	for _, s := range p.sources {
+		if s.endpoint == e && s.idle != nil && eligible(s) && (oldest == nil || s.idleSince.Before(oldest.idleSince)) {
+			oldest = s
+		}
+	}
+	if oldest == nil {
+		return false
+	}
+	p.remove(oldest)
+	return true
+}
+
+// leave ends one subscription. keep holds the place for that long, for a
+// client that the server has sent away and expects back.
+func (p *pool) leave(s *source, keep time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s.subscribers--
+	s.endpoint.subscribers--
+	now := time.Now()
+	if keep > 0 {
+		s.endpoint.returning = append(s.endpoint.returning, now.Add(keep))
+	}
+	if p.sources[s.key] != s {
+		p.tidy(s.endpoint)
+		return
+	}
+	if s.subscribers > 0 {
+		return
+	}
+	linger := max(s.linger, keep)
+	switch v := s.log.view(); {
+	case v.denial != nil:
+		linger = deniedFor
+	case v.polled && v.doc == nil && keep == 0:
+		// It has failed and nobody is left: nothing to keep.
+		p.remove(s)
+		return
+	}
+	s.idleSince = now
+	var idle *time.Timer
+	idle = time.AfterFunc(linger, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if s.idle == idle {
+			p.remove(s)
+		}
+	})
+	s.idle = idle
+}
+
+// remove takes a source out and stops it without waiting: the pool's lock is
+// held. wait does the waiting.
+func (p *pool) remove(s *source) {
+	if s.idle != nil {
+		s.idle.Stop()
+		s.idle = nil
+	}
+	delete(p.sources, s.key)
+	e := s.endpoint
+	e.sources--
+	if e.clients[s.client]--; e.clients[s.client] == 0 {
+		delete(e.clients, s.client)
+	}
+	p.tidy(e)
+	p.closing.Go(s.close)
+}
+
+// tidy forgets an endpoint to which nothing belongs any more.
+func (p *pool) tidy(e *endpoint) {
+	if e.sources == 0 && e.subscribers == 0 && len(e.returning) == 0 {
+		delete(p.endpoints, e.name)
+	}
+}
+
+// lookup finds a source and makes none.
+func (p *pool) lookup(key [32]byte) *source {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.sources[key]
+}
+
+// expire forgets the places of those that did not come back.
+func (e *endpoint) expire(now time.Time) {
+	i := 0
+	for i < len(e.returning) && !e.returning[i].After(now) {
+		i++
+	}
+	e.returning = e.returning[i:]
+}
+
+// closeAll stops every source and waits for all of them.
+func (p *pool) closeAll() {
+	p.mu.Lock()
+	for _, s := range p.sources {
+		p.remove(s)
+	}
+	p.mu.Unlock()
+	p.closing.Wait()
+}
+
+// subscribed tells whether anybody reads anything.
+func (p *pool) subscribed() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, e := range p.endpoints {
+		if e.subscribers > 0 {
+			return true
+		}
+	}
+	return false
+}
