@@ -153,6 +153,11 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.logger = ctx.Logger()
 	h.setDefaults()
+	if registry := ctx.GetMetricsRegistry(); registry != nil {
+		if err := registerMetrics(registry); err != nil {
+			return fmt.Errorf("registering metrics: %w", err)
+		}
+	}
 	h.request, h.requestErr = h.compile(caddy.NewReplacer())
 	h.settings = settings{
 		Schedule:  schedule{interval: time.Duration(h.Interval), timeout: time.Duration(h.Timeout)},
@@ -264,8 +269,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if stream {
 		resume, inQuery = resumeID(r)
 	}
-	s, err := sources.join(req.key(h.settingKey), h.seat(r, resume != ""), func() *source {
-		return newSource(req.key(h.settingKey), req, h.settings, h.link)
+	s, err := sources.join(req.key(h.settingKey), h.seat(r, resume != ""), func(total *counters) *source {
+		return newSource(req.key(h.settingKey), req, h.settings, h.link, total)
 	})
 	if err != nil {
 		return h.refuse(w, r, stream, err)
@@ -307,7 +312,9 @@ func (h *Handler) serveStream(w http.ResponseWriter, r *http.Request, s *source,
 		drain:     h.drain,
 	}
 	begun := time.Now()
+	s.endpoint.counters.streams.Add(1)
 	why := st.run(r.Context())
+	s.endpoint.counters.sentBytes.Add(st.bytes)
 	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
 		extra.Set(zap.String("poll_sse", h.Name))
 		extra.Set(zap.String("ended_by", why))
@@ -322,6 +329,7 @@ func (h *Handler) serveStream(w http.ResponseWriter, r *http.Request, s *source,
 
 // serveDocument answers with the current document, at once or after a change.
 func (h *Handler) serveDocument(w http.ResponseWriter, r *http.Request, s *source) error {
+	s.endpoint.counters.answers.Add(1)
 	wait := preferredWait(r.Header, time.Duration(h.MaxWait))
 	v, err := answer{s.log, time.Duration(h.Timeout), wait, h.drain.exit}.get(r)
 	switch {

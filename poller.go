@@ -96,7 +96,8 @@ type poller struct {
 	schedule schedule
 	// link gives the client and logger of the newest configuration that
 	// uses this source.
-	link func() link
+	link  func() link
+	total *counters
 
 	etag, lastModified string // validators of the last document, RFC 9110 section 8.8
 	body               bytes.Buffer
@@ -120,6 +121,8 @@ func (p *poller) run(ctx context.Context, d *differ, l *log, poke <-chan struct{
 		if ctx.Err() != nil {
 			return
 		}
+		p.total.polls.Add(1)
+		p.total.upstreamBytes.Add(int64(len(body)))
 		out := publication{state: stateLive, at: time.Now(), validated: true}
 		if err == nil && body != nil {
 			out.doc, out.change, err = d.next(body, l.mergeReaders.Load() > 0)
@@ -131,6 +134,7 @@ func (p *poller) run(ctx context.Context, d *differ, l *log, poke <-chan struct{
 		}
 		if err != nil {
 			failures++
+			p.total.failures.Add(1)
 			var f *fault
 			errors.As(err, &f)
 			out = publication{state: stateStale, reason: f.reason, at: out.at, denial: f.denial}
@@ -141,6 +145,9 @@ func (p *poller) run(ctx context.Context, d *differ, l *log, poke <-chan struct{
 			}
 		} else {
 			failures = 0
+		}
+		if out.doc != nil {
+			p.total.changes.Add(1)
 		}
 		p.report(l.view(), out, err)
 		l.publish(out)

@@ -3,6 +3,7 @@ package pollsse
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -30,15 +31,23 @@ type pool struct {
 }
 
 // endpoint counts what belongs to one name in the configuration, across
-// reloads.
+// reloads. There are as many as there were names.
 type endpoint struct {
 	name        string
+	counters    counters
 	sources     int
 	subscribers int
 	clients     map[string]int // sources made, by client address
 	// returning holds when each place expires that is kept for a stream
 	// that the server itself has ended and that is expected back.
 	returning []time.Time
+}
+
+// counters are an endpoint's totals since the process started.
+type counters struct {
+	polls, failures, changes  atomic.Int64
+	upstreamBytes, sentBytes  atomic.Int64 // bodies, decoded; events
+	streams, answers, refused atomic.Int64
 }
 
 // seat is what one subscriber asks of the pool.
@@ -55,12 +64,13 @@ var sources = &pool{sources: make(map[[32]byte]*source), endpoints: make(map[str
 
 // join subscribes to the source with this key and makes it first if it has
 // to. Each success must be followed by one leave.
-func (p *pool) join(key [32]byte, at seat, make func() *source) (*source, error) {
+func (p *pool) join(key [32]byte, at seat, make func(*counters) *source) (*source, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	e := p.endpoints[at.endpoint]
 	if e == nil {
 		e = &endpoint{name: at.endpoint, clients: map[string]int{}}
+		p.endpoints[e.name] = e
 	}
 	now := time.Now()
 	e.expire(now)
@@ -69,6 +79,7 @@ func (p *pool) join(key [32]byte, at seat, make func() *source) (*source, error)
 		kept--
 	}
 	if e.subscribers+kept >= at.maxSubscribers {
+		e.counters.refused.Add(1)
 		return nil, errSubscribers
 	}
 	s := p.sources[key]
@@ -78,12 +89,12 @@ func (p *pool) join(key [32]byte, at seat, make func() *source) (*source, error)
 	}
 	if s == nil {
 		if !p.room(e, at) {
+			e.counters.refused.Add(1)
 			return nil, errSources
 		}
-		s = make()
+		s = make(&e.counters)
 		s.endpoint, s.client = e, at.client
 		p.sources[key] = s
-		p.endpoints[e.name] = e
 		e.sources++
 		e.clients[s.client]++
 	}
@@ -134,11 +145,7 @@ func (p *pool) leave(s *source, keep time.Duration) {
 	if keep > 0 {
 		s.endpoint.returning = append(s.endpoint.returning, now.Add(keep))
 	}
-	if p.sources[s.key] != s {
-		p.tidy(s.endpoint)
-		return
-	}
-	if s.subscribers > 0 {
+	if s.subscribers > 0 || p.sources[s.key] != s {
 		return
 	}
 	linger := max(s.linger, keep)
@@ -175,15 +182,7 @@ func (p *pool) remove(s *source) {
 	if e.clients[s.client]--; e.clients[s.client] == 0 {
 		delete(e.clients, s.client)
 	}
-	p.tidy(e)
 	p.closing.Go(s.close)
-}
-
-// tidy forgets an endpoint to which nothing belongs any more.
-func (p *pool) tidy(e *endpoint) {
-	if e.sources == 0 && e.subscribers == 0 && len(e.returning) == 0 {
-		delete(p.endpoints, e.name)
-	}
 }
 
 // lookup finds a source and makes none.

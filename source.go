@@ -43,7 +43,7 @@ type source struct {
 }
 
 // newSource makes a source and starts its poller.
-func newSource(key [32]byte, req upstreamRequest, set settings, lk link) *source {
+func newSource(key [32]byte, req upstreamRequest, set settings, lk link, total *counters) *source {
 	s := &source{
 		key:     key,
 		display: req.display,
@@ -64,6 +64,7 @@ func newSource(key [32]byte, req upstreamRequest, set settings, lk link) *source
 		maxBody:  set.MaxBody,
 		schedule: set.Schedule,
 		link:     func() link { return *s.link.Load() },
+		total:    total,
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
