@@ -173,5 +173,8 @@ func (s *stream) write(b []byte) bool {
 		}
 		b = b[len(piece):]
 	}
-	return s.control.Flush() == nil
+	err := s.control.Flush()
+	// HTTP/2 resets even a silent stream when a deadline passes.
+	_ = s.control.SetWriteDeadline(time.Time{})
+	return err == nil
 }
