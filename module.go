@@ -277,7 +277,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	s.adopt(h.link)
 	var keep time.Duration
-	defer func() { sources.leave(s, keep) }()
+	defer func() { sources.leave(s, h.Name, keep) }()
 	if stream {
 		keep, err = h.serveStream(w, r, s, resume, inQuery)
 		return err
