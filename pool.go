@@ -17,6 +17,11 @@ var (
 // login costs its upstream one request in that time.
 const deniedFor = 5 * time.Second
 
+// failedFor is how long a source is kept that never had a document and that
+// nobody reads: without it, every request for a document that cannot be had
+// would cost the upstream one of its own, with no pause at all.
+const failedFor = 5 * time.Second
+
 // clientShare is the part of max_sources that one client address may hold:
 // random queries or cookies from one place leave room for everybody else.
 const clientShare = 8
@@ -155,9 +160,7 @@ func (p *pool) leave(s *source, name string, keep time.Duration) {
 	case v.denial != nil:
 		linger = deniedFor
 	case v.polled && v.doc == nil && keep == 0:
-		// It has failed and nobody is left: nothing to keep.
-		p.remove(s)
-		return
+		linger = min(linger, failedFor)
 	}
 	s.idleSince = now
 	var idle *time.Timer
