@@ -290,7 +290,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 func (h *Handler) serveStream(w http.ResponseWriter, r *http.Request, s *source, resume string, inQuery bool) (time.Duration, error) {
 	if len(h.request.forward) > 0 {
 		// Only the upstream can tell whether these credentials are good.
-		v, err := awaitPoll(r.Context(), s.log, time.Duration(h.Timeout))
+		v, err := awaitPoll(r.Context(), s.log, time.Duration(h.Timeout), h.drain.exit)
 		if err != nil {
 			return 0, nil // the client went away
 		}
