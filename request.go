@@ -189,6 +189,22 @@ func (t *requestTemplate) addForward(names []string) error {
 	return errors.Join(errs...)
 }
 
+// hasDotSegment tells whether an escaped path holds a segment that a server may
+// resolve to another path, also where two placeholders make one together, and
+// where an escaped slash or a backslash hides it: servers do decode them first.
+func hasDotSegment(path string) bool {
+	decoded, err := url.PathUnescape(path)
+	if err != nil {
+		return true
+	}
+	for segment := range strings.FieldsFuncSeq(decoded, func(r rune) bool { return r == '/' || r == '\\' }) {
+		if segment == "." || segment == ".." {
+			return true
+		}
+	}
+	return false
+}
+
 // isReserved tells whether a request header field is not the client's or the
 // configuration's to set: those of the connection, and those that the poller
 // needs for itself.
@@ -221,6 +237,9 @@ func (t *requestTemplate) expand(get lookup, client *http.Request) (upstreamRequ
 	path, err := t.path.expand(get)
 	if err != nil {
 		return upstreamRequest{}, err
+	}
+	if len(t.path.placeholders()) > 0 && hasDotSegment(path) {
+		return upstreamRequest{}, &valueError{"path", "must not hold dot segments"}
 	}
 	target := t.origin + path
 	if t.hasQuery {
