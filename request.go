@@ -52,12 +52,13 @@ type upstreamRequest struct {
 // host.
 func compileURL(text string, config lookup) (*requestTemplate, error) {
 	t := &requestTemplate{display: text}
-	origin, rest := text, ""
-	if i := strings.Index(text, "://"); i >= 0 {
-		if j := strings.IndexAny(text[i+3:], "/?#"); j >= 0 {
-			origin, rest = text[:i+3+j], text[i+3+j:]
-		}
+	// {env.UPSTREAM}/quotes is as good as https://host/quotes.
+	i := 0
+	if j := strings.Index(text, "://"); j >= 0 {
+		i = j + len("://")
 	}
+	i += indexOutside(text[i:], "/?#")
+	origin, rest := text[:i], text[i:]
 	originTemplate := parseTemplate(origin, verbatim)
 	for _, name := range originTemplate.placeholders() {
 		if !isConfigPlaceholder(name) {
@@ -100,6 +101,21 @@ func compileURL(text string, config lookup) (*requestTemplate, error) {
 		return nil, fmt.Errorf("upstream %q: %w", text, errors.Unwrap(err))
 	}
 	return t, nil
+}
+
+// indexOutside is the index in text of the first of chars outside of braces, or
+// the length of text.
+func indexOutside(text, chars string) int {
+	inside := false
+	for i := range len(text) {
+		switch c := text[i]; {
+		case c == '{' || c == '}':
+			inside = c == '{'
+		case !inside && strings.IndexByte(chars, c) >= 0:
+			return i
+		}
+	}
+	return len(text)
 }
 
 // compile cuts up one part of the request and notes what it depends on.
