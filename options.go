@@ -249,6 +249,8 @@ func checkHeaderUp(h *Handler) error {
 	slices.Sort(names)
 	for _, name := range slices.Compact(names) {
 		switch {
+		case strings.Contains(name, "*"):
+			errs = append(errs, fmt.Errorf("header_up %s: name one field; wildcards are not supported", name))
 		case !isToken(name):
 			errs = append(errs, fmt.Errorf("header_up %q: not a header field name", name))
 		case isReserved(name):

@@ -163,6 +163,11 @@ func (t *requestTemplate) compileFields(fields http.Header, config lookup) ([]fi
 	for name, values := range fields {
 		for _, value := range values {
 			parts := parseTemplate(value, escapeField)
+			for _, p := range parts {
+				if _, err := escapeField(p.literal); err != nil {
+					errs = append(errs, fmt.Errorf("header_up %s: the value %w", name, err))
+				}
+			}
 			for _, p := range parts.placeholders() {
 				if !isPublicPlaceholder(p) {
 					t.private = true
@@ -193,6 +198,8 @@ func (t *requestTemplate) addForward(names []string) error {
 			errs = append(errs, fmt.Errorf("forward %q: not a header field name", name))
 		case strings.EqualFold(name, "Cookie"):
 			errs = append(errs, fmt.Errorf("forward Cookie: every analytics cookie would make a document of its own; name one cookie, as in cookie:session"))
+		case strings.EqualFold(name, "Host"):
+			errs = append(errs, fmt.Errorf("forward Host: use header_up Host {http.request.host} instead"))
 		case isReserved(name):
 			errs = append(errs, fmt.Errorf("forward %s: this field belongs to the connection or to the poller", name))
 		default:
