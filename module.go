@@ -170,9 +170,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.enc = encoding{h.Format, h.eventName(kindSnapshot), h.eventName(kindPatch), h.eventName(kindMerge), h.eventName(kindStatus)}
 
 	transport, err := h.loadTransport(ctx)
-	if err != nil {
-		return err
-	}
+	h.requestErr = errors.Join(h.requestErr, err)
 	h.link = link{transport, h.logger, generations.Add(1)}
 
 	reload := make(chan struct{})
@@ -235,7 +233,8 @@ func (h *Handler) compile(repl *caddy.Replacer) (*requestTemplate, error) {
 	if err != nil {
 		return nil, err
 	}
-	errs := []error{t.addForward(h.Forward)}
+	_ = t.addForward(h.Forward) // checkForward reports it
+	var errs []error
 	if ops := h.HeaderUp; ops != nil {
 		t.set, err = t.compileFields(ops.Set, repl.GetString)
 		errs = append(errs, err)
