@@ -119,9 +119,9 @@ func duration(name string, initial, least, most time.Duration, field func(*Handl
 			if err != nil {
 				return d.Errf("%s %q: need a duration such as %s", name, text, initial)
 			}
-			if value == 0 && least > 0 {
+			if value == 0 {
 				// In JSON 0 stands for the default; here it was said.
-				return d.Errf("%s 0: need %s to %s", name, least, most)
+				return d.Errf("%s 0: need %s to %s", name, max(least, time.Millisecond), most)
 			}
 			*field(h) = caddy.Duration(value)
 			return nil
