@@ -97,7 +97,7 @@ func (h *Handler) checkOptions() error {
 			errs = append(errs, o.check(h))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, checkEventNames(h))...)
 }
 
 func setDefault[T comparable](field *T, value T) {
@@ -309,6 +309,13 @@ func checkEvents(h *Handler) error {
 			errs = append(errs, fmt.Errorf("event %s: %w", kind, err))
 		}
 	}
+	return errors.Join(errs...)
+}
+
+// checkEventNames looks for names that the events of one stream share. It can
+// only be told when the whole configuration is known.
+func checkEventNames(h *Handler) error {
+	var errs []error
 	change := h.Format
 	for _, pair := range [][2]string{{kindSnapshot, kindPatch}, {kindSnapshot, kindMerge}, {kindSnapshot, kindStatus}, {kindPatch, kindStatus}, {kindMerge, kindStatus}} {
 		// Only the events of this format meet in one stream.
