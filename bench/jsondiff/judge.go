@@ -172,6 +172,9 @@ func applyOp(doc any, op map[string]any) (any, error) {
 		if kind == "copy" {
 			return edit(doc, path, "add", clone(value))
 		}
+		if op["from"] == op["path"] {
+			return doc, nil
+		}
 		if len(from) < len(path) && strings.Join(path[:len(from)], "\x00") == strings.Join(from, "\x00") {
 			return nil, errors.New("moved into itself")
 		}
