@@ -3,6 +3,8 @@ package jsondiff
 import (
 	"encoding/json"
 	"errors"
+	"math/rand"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -95,4 +97,82 @@ func FuzzMerge(f *testing.F) {
 			t.Fatalf("ApplyMerge(%s, %s) = %s, %v, want %s", old, patch, got, err, new)
 		}
 	})
+}
+
+// Random pairs: what Merge calls inexpressible is so by another measure, too.
+func TestMergeRandom(t *testing.T) {
+	r := rand.New(rand.NewSource(1))
+	names := []string{"a", "b", "c", "", "\\u0061"}
+	var value func(depth int) string
+	value = func(depth int) string {
+		switch n := r.Intn(10); {
+		case n < 2 && depth > 0:
+			return "[" + value(depth-1) + "," + value(depth-1) + "]"
+		case n < 7 && depth > 0:
+			var members []string
+			for range r.Intn(5) {
+				members = append(members, `"`+names[r.Intn(len(names))]+`":`+value(depth-1))
+			}
+			return "{" + strings.Join(members, ",") + "}"
+		}
+		return []string{"null", "1", "1.0", "-0", `"x"`, `"\u0078"`, "[]", "{}", "1e400"}[r.Intn(9)]
+	}
+	// expressible decides on decoded values, where the last of equal names counts.
+	var clean func(v any) bool
+	clean = func(v any) bool {
+		m, _ := v.(map[string]any)
+		for _, w := range m {
+			if w == nil || !clean(w) {
+				return false
+			}
+		}
+		return true
+	}
+	var expressible func(old, new any) bool
+	expressible = func(old, new any) bool {
+		a, aok := old.(map[string]any)
+		b, bok := new.(map[string]any)
+		if !aok || !bok {
+			return clean(new)
+		}
+		for name, w := range b {
+			v, there := a[name]
+			switch {
+			case there && reflect.DeepEqual(v, w):
+			case w == nil || there && !expressible(v, w) || !there && !clean(w):
+				return false
+			}
+		}
+		return true
+	}
+	decode := func(text string) (v any) {
+		d := json.NewDecoder(strings.NewReader(text))
+		d.UseNumber()
+		if err := d.Decode(&v); err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	made := 0
+	for range 50_000 {
+		old, new := value(4), value(4)
+		patch, err := Merge([]byte(old), []byte(new))
+		if want := expressible(decode(old), decode(new)); (err == nil) != want {
+			t.Fatalf("old  %s\nnew  %s\ngot  %s, %v\nwant expressible %v", old, new, patch, err, want)
+		}
+		if err != nil {
+			if !errors.Is(err, ErrNotMergeable) {
+				t.Fatal(err)
+			}
+			continue
+		}
+		made++
+		got, err := ApplyMerge([]byte(old), patch)
+		if err != nil || !reflect.DeepEqual(decode(string(got)), decode(new)) {
+			t.Fatalf("old   %s\npatch %s\ngot   %s, %v\nwant  %s", old, patch, got, err, new)
+		}
+	}
+	if made < 10_000 {
+		t.Errorf("only %d patches", made)
+	}
 }
