@@ -485,7 +485,10 @@ func applyPatch(t *testing.T, doc any, patch string) any {
 	if err := json.Unmarshal([]byte(patch), &ops); err != nil {
 		t.Fatalf("patch %q: %v", patch, err)
 	}
-	fail := func(format string, args ...any) { t.Helper(); t.Fatalf("patch %q: %s", patch, fmt.Sprintf(format, args...)) }
+	fail := func(format string, args ...any) {
+		t.Helper()
+		t.Fatalf("patch %q: %s", patch, fmt.Sprintf(format, args...))
+	}
 	tokens := func(pointer string) []string {
 		if pointer == "" {
 			return nil
