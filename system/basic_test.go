@@ -46,7 +46,6 @@ func formats(url, options string) string {
 	return text
 }
 
-// get makes one request and returns status and body.
 // get200 makes one request and reads its answer.
 func get200(t testing.TB, client *http.Client, url string, header http.Header) (*http.Response, string) {
 	t.Helper()

@@ -99,8 +99,8 @@ func (l *transcript) await(t testing.TB, text string) {
 }
 
 func tail(s string) string {
-	if len(s) > 6000 {
-		return "…" + s[len(s)-6000:]
+	if len(s) > 3000 {
+		return "…" + s[len(s)-3000:]
 	}
 	return s
 }
@@ -192,7 +192,7 @@ func start(t testing.TB, c site) *server {
 	t.Cleanup(s.end)
 	s.log.await(t, "serving initial configuration")
 	if !c.noTLS {
-		s.log.await(t, "certificate obtained successfully")
+		s.log.await(t, "cached_managed_cert")
 		pem, err := os.ReadFile(filepath.Join(s.dir, "storage", "pki", "authorities", "local", "root.crt"))
 		if err != nil {
 			t.Fatal(err)
@@ -233,7 +233,7 @@ func (s *server) end() {
 	text := s.log.String()
 	for _, bad := range []string{"DATA RACE", "panic", "fatal error:", "BUG:"} {
 		if i := strings.Index(text, bad); i >= 0 {
-			s.t.Errorf("Caddy wrote %q:\n%s", bad, tail(text[i:min(len(text), i+6000)]))
+			s.t.Errorf("Caddy wrote %q:\n%s", bad, text[i:min(len(text), i+6000)])
 		}
 	}
 	if s.t.Failed() {
@@ -340,8 +340,8 @@ func (s *server) adapted() map[string]any {
 type wire string
 
 const (
-	http1 wire = "HTTP/1.1"
-	http2 wire = "HTTP/2"
+	http1  wire = "HTTP/1.1"
+	http2  wire = "HTTP/2"
 	http3w wire = "HTTP/3"
 )
 

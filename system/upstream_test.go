@@ -124,7 +124,7 @@ func (k *ticker) text(step int64) []byte {
 	rows := make(map[string]any)
 	for i := range int64(20) {
 		// Each row changes every 20 steps.
-		rows[fmt.Sprintf("row%02d", i)] = map[string]any{"at": (step + i) / 20, "filler": strings.Repeat("abcdefgh", 4)}
+		rows[fmt.Sprintf("row%02d", i)] = map[string]any{"at": (step + i) / 20, "filler": strings.Repeat("abcdefgh", 40)}
 	}
 	doc["rows"] = rows
 	b, _ := json.Marshal(doc)
