@@ -282,7 +282,7 @@ func TestNoLeak(t *testing.T) {
 		}
 	}
 	gone()
-	before, _ := count(0)
+	before, _ := s.goroutines()
 	for n := 2; n <= 6; n++ {
 		round(n)
 	}
