@@ -33,7 +33,6 @@ type sseReader struct {
 	line  []byte
 	first bool
 	bytes int64
-	// onData, if set, is called before each read.
 }
 
 func newSSEReader(r io.Reader) *sseReader {
@@ -205,6 +204,8 @@ type follower struct {
 	hangUp func(f *follower) bool
 	// read, if set, wraps each response body.
 	read func(io.Reader) io.Reader
+	// raw keeps the document of a snapshot as a json.RawMessage.
+	raw bool
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -215,7 +216,6 @@ type follower struct {
 	news        chan struct{} // closed and replaced at each event
 	doc         any
 	lastID      string
-	lastData    []byte // of the last event, in snapshot format
 	retry       time.Duration
 	status      statusData
 	connections int
@@ -403,6 +403,10 @@ func (f *follower) take(e event) error {
 		return err
 	case "snapshot":
 		f.snapshots++
+		if f.raw {
+			f.doc = json.RawMessage(e.data)
+			break
+		}
 		f.doc, err = parse([]byte(e.data))
 	case "patch":
 		f.patches++
@@ -472,4 +476,10 @@ func (f *follower) wait(what string, ready func() bool) error {
 			return fmt.Errorf("%s: %s: did not happen within %s; status %+v, %d connections, broken %q, last id %s", f.name, what, patience, f.status, f.connections, f.broken, f.lastID)
 		}
 	}
+}
+
+// asRaw is a document that was kept as its text.
+func asRaw(doc any) []byte {
+	raw, _ := doc.(json.RawMessage)
+	return raw
 }

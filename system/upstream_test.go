@@ -96,7 +96,7 @@ func writeJSON(w http.ResponseWriter, r *http.Request, body []byte) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	if len(body) > 4096 && strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+	if len(body) > 4<<10 && len(body) < 400<<10 && strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
 		w.Header().Set("Content-Encoding", "gzip")
 		z, _ := gzip.NewWriterLevel(w, gzip.BestSpeed)
 		_, _ = z.Write(body)
