@@ -465,7 +465,7 @@ func isUpgrade(h http.Header) bool {
 // configuration.
 var (
 	exit    = make(chan struct{})
-	endAll  = sync.OnceFunc(func() { close(exit) })
+	endAll  = sync.OnceFunc(func() { close(exit); go cutOff() })
 	watcher atomic.Bool
 )
 

@@ -72,6 +72,7 @@ func setStreamHeader(h http.Header) {
 // run writes the stream until something ends it and returns what did.
 func (s *stream) run(ctx context.Context) string {
 	defer s.count()()
+	defer cuttable(s.w)()
 	s.w.WriteHeader(http.StatusOK)
 	first := append(appendRetry(nil, jitter(s.retry)), comment...)
 	if s.announce {

@@ -248,7 +248,7 @@ func (s *server) terminate() time.Duration {
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		s.t.Fatal(err)
 	}
-	within(s.t, "exit after SIGTERM", s.done)
+	s.awaitExit("SIGTERM")
 	return time.Since(begun)
 }
 
@@ -259,7 +259,7 @@ func (s *server) stop() time.Duration {
 	if out, err := s.command("stop", "--address", s.admin).CombinedOutput(); err != nil {
 		s.t.Fatalf("caddy stop: %v\n%s", err, out)
 	}
-	within(s.t, "exit after caddy stop", s.done)
+	s.awaitExit("caddy stop")
 	return time.Since(begun)
 }
 
@@ -380,4 +380,21 @@ func readAll(t testing.TB, r io.Reader) string {
 		t.Fatal(err)
 	}
 	return string(b)
+}
+
+// awaitExit waits for the end of the process; one that does not come writes
+// down what it waits for.
+func (s *server) awaitExit(after string) {
+	s.t.Helper()
+	select {
+	case <-s.done:
+	case <-time.After(patience / 2):
+		_ = s.cmd.Process.Signal(syscall.SIGABRT)
+		<-s.done
+		text := s.log.String()
+		if i := strings.Index(text, "goroutine "); i >= 0 {
+			text = text[i:]
+		}
+		s.t.Fatalf("the process does not end within %s after %s:\n%s", patience/2, after, text)
+	}
 }
