@@ -145,6 +145,7 @@ type site struct {
 	global     string
 	directives string
 	noTLS      bool
+	env        []string // of the process
 }
 
 // caddyfile writes the configuration of one server. The same directives are
@@ -181,6 +182,7 @@ func start(t testing.TB, c site) *server {
 		t.Fatal(err)
 	}
 	s.cmd = s.command("run", "--config", config, "--adapter", "caddyfile")
+	s.cmd.Env = append(s.cmd.Env, c.env...)
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	if err := s.cmd.Start(); err != nil {
 		t.Fatalf("starting Caddy: %v", err)
