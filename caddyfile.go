@@ -23,7 +23,12 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 // UnmarshalCaddyfile sets up the handler from a directive:
 //
 //	poll_sse [<matcher>] <upstream-url> {
-//		interval           <duration>
+//		interval           <duration> [<duration while nothing changes>]
+//		max_interval       <duration>
+//		honor              on|off
+//		max_load           <percent>
+//		host_polls         <count>
+//		stale_after        <duration>
 //		timeout            <duration>
 //		header_up          [+|-]<field> [<value>]
 //		forward            <field>|cookie:<name>...
@@ -80,6 +85,13 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		}
 		seen[name] = true
 		skipOption(d, nesting+1)
+	}
+	if errors.Join(errs...) == nil {
+		checked := *h
+		checked.setDefaults()
+		if err := checked.checkTogether(); err != nil {
+			return d.WrapErr(err)
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -47,6 +47,38 @@ type Handler struct {
 	// Default: 5s. From 100ms to 24h.
 	Interval caddy.Duration `json:"interval,omitempty"`
 
+	// What the interval grows to, by half with each poll, while the document
+	// does not change; the first change takes it back to interval. The second
+	// argument of interval in a Caddyfile. Default: the interval, which then
+	// does not grow. From interval to 24h.
+	QuietInterval caddy.Duration `json:"quiet_interval,omitempty"`
+
+	// The longest pause that failures, or the wishes of the upstream that
+	// honor follows, can make between polls. Only Retry-After can ask for
+	// more, up to 1h. Default: 1m, or the longer of the intervals. From
+	// quiet_interval to 24h.
+	MaxInterval caddy.Duration `json:"max_interval,omitempty"`
+
+	// Whether Cache-Control, Expires and X-Poll-Interval of the upstream
+	// lengthen the interval, up to max_interval; they never shorten it.
+	// Retry-After is obeyed in any case. Default: true.
+	Honor *bool `json:"honor,omitempty"`
+
+	// The largest share of the upstream's time that polls of one document
+	// take, in percent: where a poll took 2s, 50 leaves it alone for the next
+	// 2s. Default: 50. From 1 to 100.
+	MaxLoad int `json:"max_load,omitempty"`
+
+	// How many polls one upstream host gets at the same time, from every
+	// poll_sse of this server together; the others wait for their turn,
+	// first come, first served. Default: 16. At least 1.
+	HostPolls int `json:"host_polls,omitempty"`
+
+	// How long an upstream may go without a good answer, from the start of
+	// the first poll that brought none, before its document is called stale.
+	// Default: 0, stale with the first poll that fails. At most 24h.
+	StaleAfter caddy.Duration `json:"stale_after,omitempty"`
+
 	// How long one poll may take, from dial to the last byte, and how long a
 	// request waits for the first document before it is answered with 504.
 	// Default: 10s. From 100ms to 5m.
@@ -158,15 +190,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 			return fmt.Errorf("registering metrics: %w", err)
 		}
 	}
-	h.request, h.requestErr = h.compile(caddy.NewReplacer())
-	h.settings = settings{
-		Schedule:  schedule{interval: time.Duration(h.Interval), timeout: time.Duration(h.Timeout)},
-		MaxBody:   h.MaxBody,
-		History:   *h.History,
-		Linger:    time.Duration(h.Linger),
-		Transport: string(h.TransportRaw),
-	}
-	h.settingKey = fmt.Appendf(nil, "%+v", h.settings)
+	h.prepare(caddy.NewReplacer())
 	h.enc = encoding{h.Format, h.eventName(kindSnapshot), h.eventName(kindPatch), h.eventName(kindMerge), h.eventName(kindStatus)}
 
 	transport, err := h.loadTransport(ctx)
@@ -196,6 +220,33 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		}))
 	}
 	return nil
+}
+
+// prepare makes the upstream request and the settings of its sources.
+func (h *Handler) prepare(repl *caddy.Replacer) {
+	h.request, h.requestErr = h.compile(repl)
+	h.settings = settings{
+		Schedule:  h.schedule(),
+		MaxBody:   h.MaxBody,
+		History:   *h.History,
+		Linger:    time.Duration(h.Linger),
+		Transport: string(h.TransportRaw),
+	}
+	h.settingKey = fmt.Appendf(nil, "%+v", h.settings)
+}
+
+// schedule is when this configuration has its sources polled.
+func (h *Handler) schedule() schedule {
+	return schedule{
+		interval:  time.Duration(h.Interval),
+		quiet:     time.Duration(h.QuietInterval),
+		longest:   time.Duration(h.MaxInterval),
+		timeout:   time.Duration(h.Timeout),
+		load:      h.MaxLoad,
+		hostPolls: h.HostPolls,
+		stale:     time.Duration(h.StaleAfter),
+		ignore:    !*h.Honor,
+	}
 }
 
 // loadTransport loads the configured transport, or a plain http one.

@@ -27,7 +27,24 @@ type option struct {
 }
 
 var options = []option{
-	duration("interval", 5*time.Second, 100*time.Millisecond, 24*time.Hour, func(h *Handler) *caddy.Duration { return &h.Interval }),
+	{name: "interval", parse: parseInterval, apply: func(h *Handler) {
+		setDefault(&h.Interval, caddy.Duration(5*time.Second))
+		setDefault(&h.QuietInterval, h.Interval)
+	}, check: checkInterval},
+	{name: "max_interval", parse: intervalOption("max_interval").parse, apply: func(h *Handler) {
+		setDefault(&h.MaxInterval, max(h.Interval, h.QuietInterval, caddy.Duration(time.Minute)))
+	}, check: func(h *Handler) error {
+		return intervalOption("max_interval").check(h)
+	}},
+	onOff("honor", func(h *Handler) **bool { return &h.Honor }),
+	{name: "max_load", parse: parseLoad, apply: func(h *Handler) { setDefault(&h.MaxLoad, 50) }, check: func(h *Handler) error {
+		if h.MaxLoad < 1 || h.MaxLoad > 100 {
+			return fmt.Errorf("max_load %d: need 1 to 100 percent", h.MaxLoad)
+		}
+		return nil
+	}},
+	count("host_polls", 16, func(h *Handler) *int { return &h.HostPolls }),
+	duration("stale_after", 0, 0, 24*time.Hour, func(h *Handler) *caddy.Duration { return &h.StaleAfter }),
 	duration("timeout", 10*time.Second, 100*time.Millisecond, 5*time.Minute, func(h *Handler) *caddy.Duration { return &h.Timeout }),
 	{name: "header_up", parse: parseHeaderUp, check: checkHeaderUp},
 	{name: "forward", parse: parseForward, check: checkForward},
@@ -97,6 +114,16 @@ func (h *Handler) checkOptions() error {
 			errs = append(errs, o.check(h))
 		}
 	}
+	return errors.Join(append(errs, h.checkTogether())...)
+}
+
+// checkTogether reports options that do not fit together, in whatever order
+// they were given.
+func (h *Handler) checkTogether() error {
+	var errs []error
+	if h.MaxInterval < h.Interval || h.MaxInterval < h.QuietInterval {
+		errs = append(errs, fmt.Errorf("max_interval %s: need no less than the interval", time.Duration(h.MaxInterval)))
+	}
 	return errors.Join(errs...)
 }
 
@@ -136,6 +163,86 @@ func duration(name string, initial, least, most time.Duration, field func(*Handl
 				return fmt.Errorf("%s %s: need %s to %s", name, value, least, most)
 			}
 			return nil
+		},
+	}
+}
+
+const (
+	shortestInterval = 100 * time.Millisecond
+	longestInterval  = 24 * time.Hour
+)
+
+func intervalOption(name string) option {
+	fields := map[string]func(*Handler) *caddy.Duration{
+		"interval":       func(h *Handler) *caddy.Duration { return &h.Interval },
+		"quiet_interval": func(h *Handler) *caddy.Duration { return &h.QuietInterval },
+		"max_interval":   func(h *Handler) *caddy.Duration { return &h.MaxInterval },
+	}
+	return duration(name, 5*time.Second, shortestInterval, longestInterval, fields[name])
+}
+
+// parseInterval takes interval <duration> [<quiet duration>].
+func parseInterval(h *Handler, d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) == 0 || len(args) > 2 {
+		return d.Errf("interval: need <duration> [<duration while nothing changes>], as in interval 2s 30s")
+	}
+	for i, field := range []*caddy.Duration{&h.Interval, &h.QuietInterval}[:len(args)] {
+		value, err := caddy.ParseDuration(args[i])
+		if err != nil {
+			return d.Errf("interval %q: need a duration such as 5s", args[i])
+		}
+		if value == 0 {
+			// In JSON 0 stands for the default; here it was said.
+			return d.Errf("interval 0: need %s to %s", shortestInterval, longestInterval)
+		}
+		*field = caddy.Duration(value)
+	}
+	return nil
+}
+
+func checkInterval(h *Handler) error {
+	if err := intervalOption("interval").check(h); err != nil {
+		return err
+	}
+	if h.QuietInterval < h.Interval {
+		return fmt.Errorf("interval %s %s: the second is the slower one", time.Duration(h.Interval), time.Duration(h.QuietInterval))
+	}
+	return intervalOption("quiet_interval").check(h)
+}
+
+func parseLoad(h *Handler, d *caddyfile.Dispenser) error {
+	text, err := oneArgument(d)
+	if err != nil {
+		return err
+	}
+	n, err := strconv.Atoi(strings.TrimSuffix(text, "%"))
+	if err != nil || n < 1 {
+		return d.Errf("max_load %q: need 1 to 100 percent, as in 50%%", text)
+	}
+	h.MaxLoad = n
+	return nil
+}
+
+// onOff is an option that is on unless it is turned off.
+func onOff(name string, field func(*Handler) **bool) option {
+	return option{
+		name: name,
+		parse: func(h *Handler, d *caddyfile.Dispenser) error {
+			text, err := oneArgument(d)
+			if err != nil {
+				return err
+			}
+			if text != "on" && text != "off" {
+				return d.Errf("%s %q: need on or off", name, text)
+			}
+			*field(h) = new(text == "on")
+			return nil
+		},
+		apply: func(h *Handler) {
+			if *field(h) == nil {
+				*field(h) = new(true)
+			}
 		},
 	}
 }

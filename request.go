@@ -40,6 +40,7 @@ type forwarded struct{ field, cookie string }
 // a source only if theirs are equal in every part.
 type upstreamRequest struct {
 	display  string
+	origin   string // scheme and authority
 	url      string
 	header   http.Header
 	host     string
@@ -230,7 +231,7 @@ func (t *requestTemplate) expand(get lookup, client *http.Request) (upstreamRequ
 		}
 		target += "?" + query
 	}
-	r := upstreamRequest{display: t.display, url: target, header: make(http.Header), forwards: len(t.forward) > 0, private: t.private}
+	r := upstreamRequest{display: t.display, origin: t.origin, url: target, header: make(http.Header), forwards: len(t.forward) > 0, private: t.private}
 	size := 0
 	for _, f := range t.forward {
 		if f.cookie == "" {

@@ -1,0 +1,202 @@
+package pollsse
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// fetched is what a poll brings.
+type fetched struct {
+	body  []byte        // decoded, valid until the next poll; nil: nothing new (304)
+	fresh time.Duration // for how long there will be nothing newer, as far as the upstream says
+}
+
+// validators make the next request conditional, RFC 9110 section 8.8.
+type validators struct{ etag, lastModified string }
+
+// fetch makes one conditional request. What is neither a 200 with a body nor
+// a 304 is a *fault.
+func (p *poller) fetch(ctx context.Context) (fetched, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.schedule.timeout)
+	defer cancel()
+	req, err := p.request.build(ctx)
+	if err != nil {
+		return fetched{}, &fault{reason: reasonUnreachable, err: err}
+	}
+	if req.Header.Get("Accept") == "" {
+		req.Header.Set("Accept", "application/json")
+	}
+	req.Header.Set("Accept-Encoding", "gzip")
+	if p.validators.etag != "" {
+		req.Header.Set("If-None-Match", p.validators.etag)
+	}
+	if p.validators.lastModified != "" {
+		req.Header.Set("If-Modified-Since", p.validators.lastModified)
+	}
+	resp, err := p.do(req)
+	if err != nil {
+		return fetched{}, err
+	}
+	defer resp.Body.Close()
+	conditional := p.validators != validators{}
+	if resp.StatusCode == http.StatusNotModified && conditional {
+		return fetched{fresh: p.freshness(resp)}, nil
+	}
+	if err := p.refusal(resp); err != nil {
+		return fetched{}, err
+	}
+	if err := p.read(resp); err != nil {
+		if ctx.Err() != nil {
+			return fetched{}, &fault{reason: reasonTimeout, err: fmt.Errorf("reading body: %w", ctx.Err())}
+		}
+		return fetched{}, err
+	}
+	p.validators = validators{resp.Header.Get("ETag"), resp.Header.Get("Last-Modified")}
+	return fetched{p.body.Bytes(), p.freshness(resp)}, nil
+}
+
+// do sends one request.
+func (p *poller) do(req *http.Request) (*http.Response, error) {
+	client := http.Client{Transport: p.link().transport, CheckRedirect: sameOrigin}
+	p.total.polls.Add(1)
+	resp, err := client.Do(req)
+	if err != nil {
+		// A *url.Error names the expanded URL, which may hold a secret.
+		var about *url.Error
+		if errors.As(err, &about) {
+			err = about.Err
+		}
+		return nil, &fault{reason: transportReason(req.Context(), err), err: err}
+	}
+	return resp, nil
+}
+
+// refusal is the fault that an answer without a document is; nil for a 200.
+func (p *poller) refusal(resp *http.Response) error {
+	f := &fault{reason: reasonStatus, err: errors.New(resp.Status)}
+	switch resp.StatusCode {
+	case http.StatusOK:
+		return nil
+	case http.StatusUnauthorized, http.StatusForbidden:
+		f.reason = reasonUnauthorized
+		if resp.StatusCode == http.StatusForbidden {
+			f.reason = reasonForbidden
+		}
+		if p.request.forwards {
+			f.denial = &denial{resp.StatusCode, resp.Header.Get("WWW-Authenticate")}
+		}
+	case http.StatusTooManyRequests:
+		f.reason = reasonRateLimited
+	case http.StatusNoContent:
+		f.reason = reasonEmpty
+	}
+	f.retryAfter = retryAfter(resp.Header, time.Now())
+	return f
+}
+
+// freshness is how long the answer says it is good. A 304 that says nothing
+// leaves it at what was said before, RFC 9111 section 4.3.4.
+func (p *poller) freshness(resp *http.Response) time.Duration {
+	fresh, said := freshness(resp.Header, time.Now())
+	if said || resp.StatusCode != http.StatusNotModified {
+		p.fresh = fresh
+	}
+	return p.fresh
+}
+
+// read fills p.body with the decoded body, at most maxBody bytes of it.
+func (p *poller) read(resp *http.Response) error {
+	var r io.Reader = resp.Body
+	switch coding := strings.ToLower(strings.TrimSpace(resp.Header.Get("Content-Encoding"))); coding {
+	case "", "identity":
+		if resp.ContentLength > p.maxBody {
+			return &fault{reason: reasonTooLarge, err: fmt.Errorf("Content-Length %d is over max_body %d", resp.ContentLength, p.maxBody)}
+		}
+	case "gzip", "x-gzip":
+		z, err := gzip.NewReader(resp.Body)
+		if err != nil {
+			return &fault{reason: bodyReason(err, reasonEncoding), err: fmt.Errorf("reading gzip header: %w", err)}
+		}
+		r = z
+	default:
+		return &fault{reason: reasonEncoding, err: fmt.Errorf("Content-Encoding %q was not asked for", coding)}
+	}
+	p.body.Reset()
+	n, err := p.body.ReadFrom(io.LimitReader(r, p.maxBody+1))
+	switch {
+	case n > p.maxBody:
+		p.body = bytes.Buffer{} // not kept at that size
+		return &fault{reason: reasonTooLarge, err: fmt.Errorf("body is over max_body %d", p.maxBody)}
+	case err != nil:
+		reason := reasonUnreachable
+		if r != resp.Body {
+			reason = reasonEncoding
+		}
+		return &fault{reason: bodyReason(err, reason), err: fmt.Errorf("reading body: %w", err)}
+	case len(bytes.TrimSpace(p.body.Bytes())) == 0:
+		return &fault{reason: reasonEmpty, err: errors.New("body is empty")}
+	}
+	return nil
+}
+
+// bodyReason is the reason for a body that broke off with err.
+func bodyReason(err error, other string) string {
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return reasonTruncated
+	case errors.Is(err, io.EOF):
+		return reasonEmpty
+	}
+	return other
+}
+
+// transportReason is the reason for a request that got no answer.
+func transportReason(ctx context.Context, err error) string {
+	var (
+		redirect    *redirectError
+		certificate *tls.CertificateVerificationError
+		authority   x509.UnknownAuthorityError
+		record      tls.RecordHeaderError
+		alert       tls.AlertError
+		netErr      net.Error
+	)
+	switch {
+	case errors.As(err, &redirect):
+		return reasonRedirect
+	case errors.As(err, &certificate), errors.As(err, &authority), errors.As(err, &record), errors.As(err, &alert):
+		return reasonTLS
+	case ctx.Err() != nil, errors.As(err, &netErr) && netErr.Timeout():
+		return reasonTimeout
+	}
+	return reasonUnreachable
+}
+
+// redirectError is a redirect that is not followed.
+type redirectError struct{ why string }
+
+func (e *redirectError) Error() string { return "redirect " + e.why }
+
+// sameOrigin follows at most 5 redirects, and only within the scheme and host
+// of the configured URL: the upstream must not choose another host for us, and
+// its credentials must not travel.
+func sameOrigin(req *http.Request, via []*http.Request) error {
+	first := via[0].URL
+	if !strings.EqualFold(req.URL.Scheme, first.Scheme) || !strings.EqualFold(req.URL.Host, first.Host) {
+		return &redirectError{"to another scheme or host"}
+	}
+	if len(via) > 5 {
+		return &redirectError{"after redirect, more than 5"}
+	}
+	return nil
+}
