@@ -30,6 +30,15 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //		host_polls         <count>
 //		stale_after        <duration>
 //		timeout            <duration>
+//		method             GET|POST|QUERY|SEARCH|REPORT
+//		body               <text>
+//		basic_auth         <user> <password>
+//		bearer_file        <path>
+//		oauth2             <token-url> <client-id> <client-secret> {
+//			scope <scope>...
+//			param <name> <value>
+//			auth  header|body
+//		}
 //		header_up          [+|-]<field> [<value>]
 //		forward            <field>|cookie:<name>...
 //		transport http     { ... }

@@ -30,21 +30,7 @@ type validators struct{ etag, lastModified string }
 func (p *poller) fetch(ctx context.Context) (fetched, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.schedule.timeout)
 	defer cancel()
-	req, err := p.request.build(ctx)
-	if err != nil {
-		return fetched{}, &fault{reason: reasonUnreachable, err: err}
-	}
-	if req.Header.Get("Accept") == "" {
-		req.Header.Set("Accept", "application/json")
-	}
-	req.Header.Set("Accept-Encoding", "gzip")
-	if p.validators.etag != "" {
-		req.Header.Set("If-None-Match", p.validators.etag)
-	}
-	if p.validators.lastModified != "" {
-		req.Header.Set("If-Modified-Since", p.validators.lastModified)
-	}
-	resp, err := p.do(req)
+	resp, err := p.ask(ctx)
 	if err != nil {
 		return fetched{}, err
 	}
@@ -64,6 +50,50 @@ func (p *poller) fetch(ctx context.Context) (fetched, error) {
 	}
 	p.validators = validators{resp.Header.Get("ETag"), resp.Header.Get("Last-Modified")}
 	return fetched{p.body.Bytes(), p.freshness(resp)}, nil
+}
+
+// ask sends the request of one poll, and once more where the upstream refuses
+// a token that can be renewed.
+func (p *poller) ask(ctx context.Context) (*http.Response, error) {
+	rejected := ""
+	for {
+		req, err := p.request.build(ctx)
+		if err != nil {
+			return nil, &fault{reason: reasonUnreachable, err: err}
+		}
+		if req.Header.Get("Accept") == "" {
+			req.Header.Set("Accept", "application/json")
+		}
+		req.Header.Set("Accept-Encoding", "gzip")
+		// A condition on anything but a GET asks for a 412, RFC 9110
+		// section 13.1.2.
+		if req.Method == http.MethodGet {
+			if p.validators.etag != "" {
+				req.Header.Set("If-None-Match", p.validators.etag)
+			}
+			if p.validators.lastModified != "" {
+				req.Header.Set("If-Modified-Since", p.validators.lastModified)
+			}
+		}
+		token, err := p.request.credentials.authorize(req, p.token, p.link().transport, rejected)
+		if err != nil {
+			return nil, err
+		}
+		if rejected != "" && token == rejected {
+			return nil, &fault{reason: reasonUnauthorized, err: errors.New("401, and the token cannot be renewed yet")}
+		}
+		resp, err := p.do(req)
+		if err != nil {
+			return nil, err
+		}
+		if resp.StatusCode != http.StatusUnauthorized || p.token == nil || rejected != "" {
+			return resp, nil
+		}
+		// Read to its end within reason, so that the connection can be used again.
+		_, _ = io.CopyN(io.Discard, resp.Body, 4<<10)
+		resp.Body.Close()
+		rejected = token
+	}
 }
 
 // do sends one request.
@@ -189,11 +219,15 @@ func (e *redirectError) Error() string { return "redirect " + e.why }
 
 // sameOrigin follows at most 5 redirects, and only within the scheme and host
 // of the configured URL: the upstream must not choose another host for us, and
-// its credentials must not travel.
+// its credentials must not travel. Nor does it follow one that turns the
+// request into a GET without its body, as 301 to 303 do to a POST.
 func sameOrigin(req *http.Request, via []*http.Request) error {
 	first := via[0].URL
 	if !strings.EqualFold(req.URL.Scheme, first.Scheme) || !strings.EqualFold(req.URL.Host, first.Host) {
 		return &redirectError{"to another scheme or host"}
+	}
+	if req.Method != via[0].Method {
+		return &redirectError{"to another method"}
 	}
 	if len(via) > 5 {
 		return &redirectError{"after redirect, more than 5"}

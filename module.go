@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -83,6 +84,34 @@ type Handler struct {
 	// request waits for the first document before it is answered with 504.
 	// Default: 10s. From 100ms to 5m.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
+
+	// The method of the polls: GET, POST, QUERY, SEARCH or REPORT.
+	// Default: GET, or POST with a body.
+	Method string `json:"method,omitempty"`
+
+	// The body of the polls: JSON, a form, or, without placeholders of the
+	// request, any other text; Content-Type follows from its look unless
+	// header_up sets it. Placeholders have a dot in their name, so that
+	// GraphQL keeps its braces. In a JSON string and in a form they are
+	// escaped; elsewhere in JSON they are a number, true, false or null.
+	// At most 1 MiB.
+	Body string `json:"body,omitempty"`
+
+	// The server's own user name and password at the upstream. Placeholders:
+	// {env.*}, {file.*} and {system.*}.
+	BasicAuth *basicAuth `json:"basic_auth,omitempty"`
+
+	// The path of a file that holds the server's own bearer token at the
+	// upstream. It is read for each poll, so that a renewed token is used at
+	// once. At most 64 KiB.
+	BearerFile string `json:"bearer_file,omitempty"`
+
+	// The server's own OAuth2 client at the upstream: a token is asked for
+	// with the client credentials grant, through the same transport, kept
+	// for every source of the client, renewed a minute before its end (or a
+	// quarter of its life where that is less), and once where the upstream
+	// answers 401, at most once a minute.
+	OAuth2 *oauth2Config `json:"oauth2,omitempty"`
 
 	// Request header fields to set, add or delete on each poll. Values may
 	// hold placeholders; those of the client's request make the document
@@ -169,6 +198,32 @@ type Handler struct {
 	logger     *zap.Logger
 }
 
+// basicAuth is a user name and password, RFC 7617.
+type basicAuth struct {
+	// The user name, without a colon. Required.
+	Username string `json:"username,omitempty"`
+	// The password.
+	Password string `json:"password,omitempty"`
+}
+
+// oauth2Config is the client credentials grant, RFC 6749 section 4.4.
+// Placeholders: {env.*}, {file.*} and {system.*}.
+type oauth2Config struct {
+	// The token endpoint: http or https, absolute. Required.
+	TokenURL string `json:"token_url,omitempty"`
+	// The client's id. Required.
+	ClientID string `json:"client_id,omitempty"`
+	// The client's secret.
+	ClientSecret string `json:"client_secret,omitempty"`
+	// The scopes to ask for. Default: none, the endpoint decides.
+	Scopes []string `json:"scopes,omitempty"`
+	// Further parameters for the endpoint, such as audience.
+	Params map[string]string `json:"params,omitempty"`
+	// Where id and secret go: header (HTTP Basic) or body.
+	// Default: header.
+	Auth string `json:"auth,omitempty"`
+}
+
 // generations numbers configurations, so that a source follows the newest.
 var generations atomic.Uint64
 
@@ -232,7 +287,7 @@ func (h *Handler) prepare(repl *caddy.Replacer) {
 		Linger:    time.Duration(h.Linger),
 		Transport: string(h.TransportRaw),
 	}
-	h.settingKey = fmt.Appendf(nil, "%+v", h.settings)
+	h.settingKey = fmt.Appendf(nil, "%#v", h.settings)
 }
 
 // schedule is when this configuration has its sources polled.
@@ -297,7 +352,58 @@ func (h *Handler) compile(repl *caddy.Replacer) (*requestTemplate, error) {
 			errs = append(errs, errors.New("header_up: replace is not supported; set the field instead"))
 		}
 	}
-	return t, errors.Join(errs...)
+	errs = append(errs, t.compileBody(h.Method, h.Body, repl.GetString))
+	t.credentials, err = h.credentials(repl.GetString)
+	return t, errors.Join(append(errs, err)...)
+}
+
+// credentials expands the server's own credentials.
+func (h *Handler) credentials(config lookup) (credentials, error) {
+	var errs []error
+	expand := func(option, text string) string {
+		t := parseTemplate(text, verbatim)
+		for _, name := range t.placeholders() {
+			if !isConfigPlaceholder(name) {
+				errs = append(errs, fmt.Errorf("%s: only {env.*}, {file.*} and {system.*} may stand here, not {%s}; forward sends what is the client's", option, name))
+				return ""
+			}
+		}
+		value, err := t.expand(config)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", option, err))
+		}
+		return value
+	}
+	var c credentials
+	if b := h.BasicAuth; b != nil {
+		user := expand("basic_auth", b.Username)
+		if user == "" || strings.Contains(user, ":") {
+			errs = append(errs, errors.New("basic_auth: need a user name, without a colon"))
+		}
+		c.basic = user + ":" + expand("basic_auth", b.Password)
+	}
+	c.bearerFile = expand("bearer_file", h.BearerFile)
+	if o := h.OAuth2; o != nil {
+		params := make(url.Values)
+		for name, value := range o.Params {
+			params.Set(name, expand("oauth2", value))
+		}
+		c.oauth2 = oauth2Client{
+			tokenURL: expand("oauth2", o.TokenURL), id: expand("oauth2", o.ClientID), secret: expand("oauth2", o.ClientSecret),
+			scopes: strings.Join(o.Scopes, " "), params: params.Encode(), inBody: o.Auth == "body",
+		}
+		u, err := url.Parse(c.oauth2.tokenURL)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
+			errs = append(errs, errors.New("oauth2: need the absolute URL of the token endpoint, without credentials"))
+		}
+		if c.oauth2.id == "" {
+			errs = append(errs, errors.New("oauth2: need a client_id"))
+		}
+		if o.Auth != "" && o.Auth != "header" && o.Auth != "body" {
+			errs = append(errs, fmt.Errorf("oauth2: auth %q: need header or body", o.Auth))
+		}
+	}
+	return c, errors.Join(errs...)
 }
 
 // Validate reports everything that is wrong with the configuration at once.

@@ -46,6 +46,11 @@ var options = []option{
 	count("host_polls", 16, func(h *Handler) *int { return &h.HostPolls }),
 	duration("stale_after", 0, 0, 24*time.Hour, func(h *Handler) *caddy.Duration { return &h.StaleAfter }),
 	duration("timeout", 10*time.Second, 100*time.Millisecond, 5*time.Minute, func(h *Handler) *caddy.Duration { return &h.Timeout }),
+	{name: "method", parse: parseText(func(h *Handler) *string { return &h.Method })},
+	{name: "body", parse: parseText(func(h *Handler) *string { return &h.Body })},
+	{name: "basic_auth", parse: parseBasicAuth},
+	{name: "bearer_file", parse: parseText(func(h *Handler) *string { return &h.BearerFile })},
+	{name: "oauth2", parse: parseOAuth2},
 	{name: "header_up", parse: parseHeaderUp, check: checkHeaderUp},
 	{name: "forward", parse: parseForward, check: checkForward},
 	{name: "transport", parse: parseTransport},
@@ -124,7 +129,30 @@ func (h *Handler) checkTogether() error {
 	if h.MaxInterval < h.Interval || h.MaxInterval < h.QuietInterval {
 		errs = append(errs, fmt.Errorf("max_interval %s: need no less than the interval", time.Duration(h.MaxInterval)))
 	}
+	ways := 0
+	for _, given := range []bool{h.BasicAuth != nil, h.BearerFile != "", h.OAuth2 != nil, h.setsAuthorization()} {
+		if given {
+			ways++
+		}
+	}
+	if ways > 1 {
+		errs = append(errs, errors.New("a request has one Authorization: basic_auth, bearer_file, oauth2, header_up Authorization and forward Authorization exclude each other"))
+	}
 	return errors.Join(errs...)
+}
+
+// setsAuthorization tells whether header_up or forward send Authorization.
+func (h *Handler) setsAuthorization() bool {
+	names := slices.Clone(h.Forward)
+	if h.HeaderUp != nil {
+		for _, fields := range []http.Header{h.HeaderUp.Set, h.HeaderUp.Add} {
+			for name := range fields {
+				names = append(names, name)
+			}
+		}
+		names = append(names, h.HeaderUp.Delete...)
+	}
+	return slices.ContainsFunc(names, func(name string) bool { return strings.EqualFold(name, "Authorization") })
 }
 
 func setDefault[T comparable](field *T, value T) {
@@ -360,6 +388,40 @@ func checkHeaderUp(h *Handler) error {
 			errs = append(errs, fmt.Errorf("header_up %q: not a header field name", name))
 		case isReserved(name):
 			errs = append(errs, fmt.Errorf("header_up %s: this field belongs to the connection or to the poller", name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func parseBasicAuth(h *Handler, d *caddyfile.Dispenser) error {
+	h.BasicAuth = new(basicAuth)
+	if !d.Args(&h.BasicAuth.Username, &h.BasicAuth.Password) || d.NextArg() {
+		return d.Errf("basic_auth: need <user> <password>, the latter as {env.NAME} or {file.PATH}")
+	}
+	return nil
+}
+
+func parseOAuth2(h *Handler, d *caddyfile.Dispenser) error {
+	o := new(oauth2Config)
+	h.OAuth2 = o
+	if !d.Args(&o.TokenURL, &o.ClientID, &o.ClientSecret) || d.NextArg() {
+		return d.Errf("oauth2: need <token-url> <client-id> <client-secret>, the last as {env.NAME} or {file.PATH}")
+	}
+	var errs []error
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		name, args := d.Val(), d.RemainingArgs()
+		switch {
+		case name == "scope" && len(args) > 0:
+			o.Scopes = append(o.Scopes, args...)
+		case name == "auth" && len(args) == 1:
+			o.Auth = args[0]
+		case name == "param" && len(args) == 2:
+			if o.Params == nil {
+				o.Params = make(map[string]string)
+			}
+			o.Params[args[0]] = args[1]
+		default:
+			errs = append(errs, d.Errf("oauth2: need scope <scope>..., auth header|body, or param <name> <value>, not %s", name))
 		}
 	}
 	return errors.Join(errs...)

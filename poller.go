@@ -29,6 +29,7 @@ const (
 	reasonEncoding     = "encoding"           // a content coding that was not asked for, or a broken one
 	reasonUnauthorized = "unauthorized"       // 401
 	reasonForbidden    = "forbidden"          // 403
+	reasonCredentials  = "credentials"        // no token to be had: its file or its endpoint
 	reasonSubscribers  = "too_many_streams"   // max_subscribers
 	reasonSources      = "too_many_documents" // max_sources
 )
@@ -73,6 +74,7 @@ type poller struct {
 	link  func() link
 	total *counters
 
+	token      *tokenCache // nil without OAuth2
 	validators validators
 	fresh      time.Duration // what the last answer that said so said; see freshness
 	body       bytes.Buffer
@@ -96,6 +98,8 @@ type link struct {
 func (p *poller) run(ctx context.Context, d *differ, l *log, poke <-chan struct{}) {
 	host, phase := hosts.enter(p.request.origin)
 	defer host.leave()
+	p.token = tokens.join(p.request.credentials.oauth2)
+	defer tokens.leave(p.token)
 	pace := pace{schedule: p.schedule, phase: phase}
 	for {
 		if !host.acquire(ctx, p.schedule.hostPolls) {

@@ -60,6 +60,13 @@ func (u *upstream) polls() []time.Duration {
 	return slices.Clone(u.times)
 }
 
+// sent is the bodies of the requests.
+func (u *upstream) sent() []string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return slices.Clone(u.bodies)
+}
+
 func (u *upstream) count() int { return len(u.polls()) }
 
 // respond makes an answer with the header fields given as "Name: value".
