@@ -67,7 +67,7 @@ func TestBearerFileIsReadAgain(t *testing.T) {
 type authority struct {
 	upstream
 	life     time.Duration
-	asked    int  // requests for a token
+	asked    int // requests for a token
 	issued   int
 	down     bool // the token endpoint
 	revoked  bool // the newest token

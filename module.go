@@ -249,9 +249,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.enc = encoding{h.Format, h.eventName(kindSnapshot), h.eventName(kindPatch), h.eventName(kindMerge), h.eventName(kindStatus)}
 
 	transport, err := h.loadTransport(ctx)
-	if err != nil {
-		return err
-	}
+	h.requestErr = errors.Join(h.requestErr, err)
 	h.link = link{transport, h.logger, generations.Add(1)}
 
 	reload := make(chan struct{})
@@ -341,7 +339,8 @@ func (h *Handler) compile(repl *caddy.Replacer) (*requestTemplate, error) {
 	if err != nil {
 		return nil, err
 	}
-	errs := []error{t.addForward(h.Forward)}
+	_ = t.addForward(h.Forward) // checkForward reports it
+	var errs []error
 	if ops := h.HeaderUp; ops != nil {
 		t.set, err = t.compileFields(ops.Set, repl.GetString)
 		errs = append(errs, err)
@@ -434,7 +433,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	s.adopt(h.link)
 	var keep time.Duration
-	defer func() { sources.leave(s, keep) }()
+	defer func() { sources.leave(s, h.Name, keep) }()
 	if stream {
 		keep, err = h.serveStream(w, r, s, resume, inQuery)
 		return err
@@ -447,7 +446,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 func (h *Handler) serveStream(w http.ResponseWriter, r *http.Request, s *source, resume string, inQuery bool) (time.Duration, error) {
 	if len(h.request.forward) > 0 {
 		// Only the upstream can tell whether these credentials are good.
-		v, err := awaitPoll(r.Context(), s.log, time.Duration(h.Timeout))
+		v, err := awaitPoll(r.Context(), s.log, time.Duration(h.Timeout), h.drain.exit)
 		if err != nil {
 			return 0, nil // the client went away
 		}
