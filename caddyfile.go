@@ -44,6 +44,7 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //		forward            <field>|cookie:<name>...
 //		transport http     { ... }
 //		max_body           <size>
+//		upstream_format    auto|json|ndjson
 //		format             patch|merge|snapshot
 //		event              snapshot|patch|merge|status <name>
 //		heartbeat          <duration>

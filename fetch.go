@@ -1,8 +1,6 @@
 package pollsse
 
 import (
-	"bytes"
-	"compress/gzip"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -42,14 +40,15 @@ func (p *poller) fetch(ctx context.Context) (fetched, error) {
 	if err := p.refusal(resp); err != nil {
 		return fetched{}, err
 	}
-	if err := p.read(resp); err != nil {
+	text, err := p.read(resp)
+	if err != nil {
 		if ctx.Err() != nil {
 			return fetched{}, &fault{reason: reasonTimeout, err: fmt.Errorf("reading body: %w", ctx.Err())}
 		}
 		return fetched{}, err
 	}
 	p.validators = validators{resp.Header.Get("ETag"), resp.Header.Get("Last-Modified")}
-	return fetched{p.body.Bytes(), p.freshness(resp)}, nil
+	return fetched{text, p.freshness(resp)}, nil
 }
 
 // ask sends the request of one poll, and once more where the upstream refuses
@@ -64,7 +63,7 @@ func (p *poller) ask(ctx context.Context) (*http.Response, error) {
 		if req.Header.Get("Accept") == "" {
 			req.Header.Set("Accept", "application/json")
 		}
-		req.Header.Set("Accept-Encoding", "gzip")
+		req.Header.Set("Accept-Encoding", acceptEncoding)
 		// A condition on anything but a GET asks for a 412, RFC 9110
 		// section 13.1.2.
 		if req.Method == http.MethodGet {
@@ -143,52 +142,6 @@ func (p *poller) freshness(resp *http.Response) time.Duration {
 		p.fresh = fresh
 	}
 	return p.fresh
-}
-
-// read fills p.body with the decoded body, at most maxBody bytes of it.
-func (p *poller) read(resp *http.Response) error {
-	var r io.Reader = resp.Body
-	switch coding := strings.ToLower(strings.TrimSpace(resp.Header.Get("Content-Encoding"))); coding {
-	case "", "identity":
-		if resp.ContentLength > p.maxBody {
-			return &fault{reason: reasonTooLarge, err: fmt.Errorf("Content-Length %d is over max_body %d", resp.ContentLength, p.maxBody)}
-		}
-	case "gzip", "x-gzip":
-		z, err := gzip.NewReader(resp.Body)
-		if err != nil {
-			return &fault{reason: bodyReason(err, reasonEncoding), err: fmt.Errorf("reading gzip header: %w", err)}
-		}
-		r = z
-	default:
-		return &fault{reason: reasonEncoding, err: fmt.Errorf("Content-Encoding %q was not asked for", coding)}
-	}
-	p.body.Reset()
-	n, err := p.body.ReadFrom(io.LimitReader(r, p.maxBody+1))
-	switch {
-	case n > p.maxBody:
-		p.body = bytes.Buffer{} // not kept at that size
-		return &fault{reason: reasonTooLarge, err: fmt.Errorf("body is over max_body %d", p.maxBody)}
-	case err != nil:
-		reason := reasonUnreachable
-		if r != resp.Body {
-			reason = reasonEncoding
-		}
-		return &fault{reason: bodyReason(err, reason), err: fmt.Errorf("reading body: %w", err)}
-	case len(bytes.TrimSpace(p.body.Bytes())) == 0:
-		return &fault{reason: reasonEmpty, err: errors.New("body is empty")}
-	}
-	return nil
-}
-
-// bodyReason is the reason for a body that broke off with err.
-func bodyReason(err error, other string) string {
-	switch {
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return reasonTruncated
-	case errors.Is(err, io.EOF):
-		return reasonEmpty
-	}
-	return other
 }
 
 // transportReason is the reason for a request that got no answer.

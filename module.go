@@ -130,6 +130,14 @@ type Handler struct {
 	// is larger makes the document stale. Default: 10 MiB. At most 256 MiB.
 	MaxBody int64 `json:"max_body,omitempty"`
 
+	// What the upstream's body is: json, ndjson (JSON texts on lines of their
+	// own, or behind record separators, which become one list), or auto, by
+	// its Content-Type. In any case the content codings gzip, deflate and
+	// zstd, a byte order mark, the charset that Content-Type names, a prefix
+	// such as )]}' that guards against inclusion as a script, and a JSONP
+	// call are taken off. Default: auto.
+	UpstreamFormat string `json:"upstream_format,omitempty"`
+
 	// What a change is sent as: patch (RFC 6902), merge (RFC 7396, with a
 	// snapshot where it cannot express the change) or snapshot.
 	// Default: patch.
@@ -281,6 +289,7 @@ func (h *Handler) prepare(repl *caddy.Replacer) {
 	h.settings = settings{
 		Schedule:  h.schedule(),
 		MaxBody:   h.MaxBody,
+		Format:    h.UpstreamFormat,
 		History:   *h.History,
 		Linger:    time.Duration(h.Linger),
 		Transport: string(h.TransportRaw),

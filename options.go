@@ -60,6 +60,13 @@ var options = []option{
 		}
 		return nil
 	}},
+	{name: "upstream_format", parse: parseText(func(h *Handler) *string { return &h.UpstreamFormat }), apply: func(h *Handler) { setDefault(&h.UpstreamFormat, formatAuto) }, check: func(h *Handler) error {
+		switch h.UpstreamFormat {
+		case formatAuto, formatJSON, formatNDJSON:
+			return nil
+		}
+		return fmt.Errorf("upstream_format %q: need auto, json or ndjson", h.UpstreamFormat)
+	}},
 	{name: "format", parse: parseText(func(h *Handler) *string { return &h.Format }), apply: func(h *Handler) { setDefault(&h.Format, formatPatch) }, check: func(h *Handler) error {
 		switch h.Format {
 		case formatPatch, formatMerge, formatSnapshot:

@@ -68,6 +68,7 @@ type denial struct {
 type poller struct {
 	request  upstreamRequest
 	maxBody  int64
+	format   string // of the body
 	schedule schedule
 	// link gives the client and logger of the newest configuration that
 	// uses this source.

@@ -14,6 +14,7 @@ import (
 type settings struct {
 	Schedule  schedule
 	MaxBody   int64
+	Format    string // of the upstream's body
 	History   int
 	Linger    time.Duration
 	Transport string // the transport's JSON
@@ -62,6 +63,7 @@ func newSource(key [32]byte, req upstreamRequest, set settings, lk link, total *
 	p := &poller{
 		request:  req,
 		maxBody:  set.MaxBody,
+		format:   set.Format,
 		schedule: set.Schedule,
 		link:     func() link { return *s.link.Load() },
 		total:    total,
