@@ -43,6 +43,7 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //		header_up          [+|-]<field> [<value>]
 //		forward            <field>|cookie:<name>...
 //		transport http     { ... }
+//		always_on
 //		max_body           <size>
 //		upstream_format    auto|json|ndjson
 //		format             patch|merge|snapshot

@@ -126,6 +126,11 @@ type Handler struct {
 	// How to reach the upstream: the http transport of reverse_proxy.
 	TransportRaw json.RawMessage `json:"transport,omitempty" caddy:"namespace=http.reverse_proxy.transport inline_key=protocol"`
 
+	// Whether the document is polled from the start of the configuration to
+	// its end, so that the first subscriber gets it at once. The upstream
+	// request must not depend on the client's. Default: false.
+	AlwaysOn bool `json:"always_on,omitempty"`
+
 	// The largest body in bytes, decoded, that is taken for a document; what
 	// is larger makes the document stale. Default: 10 MiB. At most 256 MiB.
 	MaxBody int64 `json:"max_body,omitempty"`
@@ -260,6 +265,15 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.requestErr = errors.Join(h.requestErr, err)
 	h.link = link{transport, h.logger, generations.Add(1)}
 
+	if h.AlwaysOn {
+		app, err := ctx.App("poll_sse")
+		if err != nil {
+			return err
+		}
+		on := app.(*alwaysOn)
+		on.handlers = append(on.handlers, h)
+	}
+
 	reload := make(chan struct{})
 	h.drain = &drain{reload: reload, exit: exit, spread: time.Duration(h.StreamCloseDelay)}
 	h.age = time.Duration(h.MaxAge)
@@ -362,6 +376,9 @@ func (h *Handler) compile(repl *caddy.Replacer) (*requestTemplate, error) {
 	}
 	errs = append(errs, t.compileBody(h.Method, h.Body, repl.GetString))
 	t.credentials, err = h.credentials(repl.GetString)
+	if h.AlwaysOn && t.dynamic() {
+		errs = append(errs, errors.New("always_on: the upstream request depends on the client's; there is none to start with"))
+	}
 	return t, errors.Join(append(errs, err)...)
 }
 

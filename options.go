@@ -54,6 +54,13 @@ var options = []option{
 	{name: "header_up", parse: parseHeaderUp, check: checkHeaderUp},
 	{name: "forward", parse: parseForward, check: checkForward},
 	{name: "transport", parse: parseTransport},
+	{name: "always_on", parse: func(h *Handler, d *caddyfile.Dispenser) error {
+		if d.NextArg() {
+			return d.ArgErr()
+		}
+		h.AlwaysOn = true
+		return nil
+	}},
 	{name: "max_body", parse: parseMaxBody, apply: func(h *Handler) { setDefault(&h.MaxBody, 10<<20) }, check: func(h *Handler) error {
 		if h.MaxBody < 1 || h.MaxBody > 256<<20 {
 			return fmt.Errorf("max_body %d: need 1 to 256 MiB, as in 10MiB", h.MaxBody)
