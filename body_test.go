@@ -82,7 +82,7 @@ func TestBodyRefused(t *testing.T) {
 
 func TestPostIsPolledUnconditionally(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		u := &upstream{answer: func(n int, r *http.Request) *http.Response {
+		u := &fakeUpstream{answer: func(n int, r *http.Request) *http.Response {
 			if r.Header.Get("If-None-Match") != "" || r.Method != "POST" {
 				return respond(412, "")
 			}
@@ -104,7 +104,7 @@ func TestPostIsPolledUnconditionally(t *testing.T) {
 func TestRedirectThatDropsTheBodyIsRefused(t *testing.T) {
 	for status, want := range map[int]string{302: reasonRedirect, 303: reasonRedirect, 307: "", 308: ""} {
 		synctest.Test(t, func(t *testing.T) {
-			u := &upstream{answer: func(n int, r *http.Request) *http.Response {
+			u := &fakeUpstream{answer: func(n int, r *http.Request) *http.Response {
 				if r.URL.Path == "/doc" {
 					return respond(status, "", "Location: /other")
 				}

@@ -16,7 +16,7 @@ import (
 func TestBasicAuth(t *testing.T) {
 	t.Setenv("LEGACY_PASSWORD", "p:ä")
 	synctest.Test(t, func(t *testing.T) {
-		u := &upstream{answer: func(n int, r *http.Request) *http.Response {
+		u := &fakeUpstream{answer: func(n int, r *http.Request) *http.Response {
 			user, password, _ := r.BasicAuth()
 			return respond(200, fmt.Sprintf("%q", user+"/"+password))
 		}}
@@ -31,7 +31,7 @@ func TestBasicAuth(t *testing.T) {
 func TestBearerFileIsReadAgain(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "token")
 	synctest.Test(t, func(t *testing.T) {
-		u := &upstream{answer: func(n int, r *http.Request) *http.Response {
+		u := &fakeUpstream{answer: func(n int, r *http.Request) *http.Response {
 			if r.Header.Get("Authorization") != "Bearer two" {
 				return respond(401, "")
 			}
@@ -65,7 +65,7 @@ func TestBearerFileIsReadAgain(t *testing.T) {
 
 // authority is a token endpoint and the API that accepts its newest token.
 type authority struct {
-	upstream
+	fakeUpstream
 	life     time.Duration
 	asked    int // requests for a token
 	issued   int
@@ -121,7 +121,7 @@ func TestOAuth2TokenIsCachedAndRenewedEarly(t *testing.T) {
 		for i := range 5 {
 			h := oauth2Handler()
 			h.Upstream = fmt.Sprintf("http://api.test/%d", i)
-			s, _ := startSource(t, h, &a.upstream)
+			s, _ := startSource(t, h, &a.fakeUpstream)
 			all = append(all, s)
 		}
 		wait(time.Minute)
@@ -156,7 +156,7 @@ func TestOAuth2TokenIsCachedAndRenewedEarly(t *testing.T) {
 func TestOAuth2RenewsOnceAfter401(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAuthority(time.Hour)
-		s, _ := startSource(t, oauth2Handler(), &a.upstream)
+		s, _ := startSource(t, oauth2Handler(), &a.fakeUpstream)
 		wait(15 * time.Second)
 		a.mu.Lock()
 		a.revoked = true
@@ -178,7 +178,7 @@ func TestOAuth2UpstreamThatRefusesEveryToken(t *testing.T) {
 			}
 			return respond(401, "")
 		}
-		s, _ := startSource(t, oauth2Handler(), &a.upstream)
+		s, _ := startSource(t, oauth2Handler(), &a.fakeUpstream)
 		wait(10 * time.Minute)
 		if v := s.log.view(); v.status.reason != reasonUnauthorized {
 			t.Errorf("status %+v, want unauthorized", v.status)
@@ -197,7 +197,7 @@ func TestOAuth2EndpointDown(t *testing.T) {
 		for i := range 20 {
 			h := oauth2Handler()
 			h.Upstream = fmt.Sprintf("http://api.test/%d", i)
-			s, logs := startSource(t, h, &a.upstream)
+			s, logs := startSource(t, h, &a.fakeUpstream)
 			all = append(all, s)
 			defer func() {
 				for _, line := range logs.All() {

@@ -95,7 +95,7 @@ func TestBodiesThatExist(t *testing.T) {
 	for _, test := range tests {
 		t.Run(strings.ReplaceAll(test.name, " ", "-"), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				u := &upstream{answer: func(int, *http.Request) *http.Response { return respond(200, test.body, test.header...) }}
+				u := &fakeUpstream{answer: func(int, *http.Request) *http.Response { return respond(200, test.body, test.header...) }}
 				s, _ := startSource(t, &Handler{}, u)
 				wait(time.Second)
 				v := s.log.view()
@@ -141,7 +141,7 @@ func TestLargeBodiesCostBoundedMemory(t *testing.T) {
 		t.Run(strings.ReplaceAll(test.name, " ", "-"), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				body := &endless{}
-				u := &upstream{}
+				u := &fakeUpstream{}
 				u.answer = func(int, *http.Request) *http.Response {
 					if time.Since(u.begun) > time.Second {
 						return respond(200, "1")
@@ -176,7 +176,7 @@ func TestLargeBodiesCostBoundedMemory(t *testing.T) {
 
 func TestNDJSONByOption(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		u := &upstream{answer: func(n int, r *http.Request) *http.Response {
+		u := &fakeUpstream{answer: func(n int, r *http.Request) *http.Response {
 			if got := r.Header.Get("Accept-Encoding"); got != acceptEncoding {
 				return respond(400, got)
 			}

@@ -513,6 +513,7 @@ func (h *Handler) serveStream(w http.ResponseWriter, r *http.Request, s *source,
 func (h *Handler) serveDocument(w http.ResponseWriter, r *http.Request, s *source) error {
 	s.endpoint.counters.answers.Add(1)
 	wait := preferredWait(r.Header, time.Duration(h.MaxWait))
+	cold := !s.log.view().polled
 	v, err := answer{s.log, time.Duration(h.Timeout), wait, h.drain.exit}.get(r)
 	switch {
 	case r.Context().Err() != nil:
@@ -527,6 +528,8 @@ func (h *Handler) serveDocument(w http.ResponseWriter, r *http.Request, s *sourc
 	if wait > 0 && r.Header.Get("If-None-Match") != "" {
 		w.Header().Set("Preference-Applied", "wait="+strconv.Itoa(int(wait/time.Second)))
 	}
+	// Added, not set: caches on the way append theirs, RFC 9211 section 2.
+	w.Header().Add("Cache-Status", cacheStatus(v, cold, time.Duration(h.Interval)))
 	writeDocument(w, r, v, h.request.private)
 	return nil
 }

@@ -28,8 +28,8 @@ func init() {
 // Poke has the documents of a poll_sse polled at once: the URL for the webhook
 // of a legacy system that knows when something has changed. It answers a POST
 // that carries the secret with 204, whether there was anything to poll or not,
-// and never makes a source. Each source follows at most one poke a second, and
-// any number of pokes in between is one poll.
+// and never makes a source. Each source follows 8 pokes at once and one a
+// second in the long run; any number of pokes in between is one poll.
 type Poke struct {
 	// The name of the poll_sse to poll: its option name, or else its upstream
 	// URL as configured. Required.

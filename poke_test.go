@@ -143,7 +143,7 @@ func TestAlwaysOnNeedsAFixedRequest(t *testing.T) {
 	}
 }
 
-func TestPoke(t *testing.T) {
+func TestPokeDirective(t *testing.T) {
 	t.Setenv("POKE_SECRET", "0123456789abcdef")
 	upstream, polls := countedUpstream(t)
 	url := loadSite(t, `

@@ -147,7 +147,7 @@ func (p *poller) run(ctx context.Context, d *differ, l *log, poke <-chan struct{
 		if out.denial != nil {
 			return
 		}
-		if !p.pause(ctx, l, &pace, pace.next(o), poke) {
+		if !p.pause(ctx, l, &pace, pace.after(o), poke) {
 			return
 		}
 	}
@@ -224,7 +224,8 @@ func (p *poller) pause(ctx context.Context, l *log, pace *pace, next time.Time, 
 		case <-poke:
 			at := pace.poke(time.Now())
 			if at.Before(next) {
-				next, pace.poked = at, at
+				next = at
+				pace.charge(at)
 				timer.Reset(time.Until(at))
 			}
 			poke = nil // those that follow until then ask for the same poll

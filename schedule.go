@@ -27,9 +27,11 @@ const (
 	// retryAfterCap bounds what Retry-After can ask for: beyond it a mistake
 	// is likelier than a wish, and one request an hour harms nobody.
 	retryAfterCap = time.Hour
-	// pokeGap is the least time between two polls that pokes ask for, where
-	// the interval is not shorter: many pokes make one poll.
-	pokeGap = time.Second
+	// pokeGap and pokeBurst bound the polls that pokes ask for: so many at
+	// once, and in the long run one each pokeGap, or each interval where that
+	// is shorter.
+	pokeGap   = time.Second
+	pokeBurst = 8
 	// quietGrowth is the factor by which the interval grows, in percent, with
 	// each poll that brings nothing new.
 	quietGrowth = 150
@@ -43,7 +45,7 @@ type pace struct {
 	current  time.Duration
 	failures int       // in a row
 	refused  time.Time // Retry-After: no poll before, not even a poked one
-	poked    time.Time // the last poll that a poke asked for
+	poked    time.Time // when the pokes so far are paid for, at one each pokeGap
 }
 
 // polled is what the pace learns from one poll.
@@ -55,14 +57,14 @@ type polled struct {
 	retryAfter   time.Duration // from ended
 }
 
-// next tells when to poll again.
-func (p *pace) next(o polled) time.Time {
+// after tells when to poll again.
+func (p *pace) after(o polled) time.Time {
 	took := o.ended.Sub(o.begun)
 	p.refused = time.Time{}
 	var d time.Duration
 	if o.failed {
 		p.failures++
-		d = p.backoff()
+		d, p.current = p.schedule.next(p.failures), p.interval
 		if o.retryAfter > 0 {
 			// Those who were refused together do not come back together.
 			d = max(d, took+min(o.retryAfter, retryAfterCap)+rand.N(p.interval/4+1))
@@ -93,31 +95,30 @@ func (p *pace) adapt(changed bool) time.Duration {
 	return p.current
 }
 
-// backoff is the pause after failures in a row, counted from the start of the
-// last poll. It grows exponentially, with jitter over all of it so that
+// next is the pause after so many failures in a row, counted from the start of
+// the last poll. It grows exponentially, with jitter over all of it so that
 // sources that failed together do not come back together, and never polls
 // faster than success would.
-func (p *pace) backoff() time.Duration {
-	ceiling := p.longest
+func (s schedule) next(failures int) time.Duration {
+	ceiling := s.longest
 	if ceiling == 0 {
 		ceiling = backoffCap
 	}
-	ceiling = max(p.interval, ceiling)
-	d := p.interval
-	for range p.failures {
+	ceiling = max(s.interval, ceiling)
+	d := s.interval
+	for range failures {
 		if d *= 2; d >= ceiling {
 			d = ceiling
 			break
 		}
 	}
-	p.current = p.interval
-	return p.interval + rand.N(d-p.interval+1)
+	return s.interval + rand.N(d-s.interval+1)
 }
 
 // poke tells when to poll because something asked for it at now.
 func (p *pace) poke(now time.Time) time.Time {
 	at := now
-	if next := p.poked.Add(min(p.interval, pokeGap)); next.After(at) {
+	if next := p.poked.Add(-(pokeBurst - 1) * p.pokeGap()); next.After(at) {
 		at = next
 	}
 	if p.refused.After(at) {
@@ -125,6 +126,16 @@ func (p *pace) poke(now time.Time) time.Time {
 	}
 	return at
 }
+
+// charge counts a poll at that time against the rate of pokes.
+func (p *pace) charge(at time.Time) {
+	if at.After(p.poked) {
+		p.poked = at
+	}
+	p.poked = p.poked.Add(p.pokeGap())
+}
+
+func (p *pace) pokeGap() time.Duration { return min(p.interval, pokeGap) }
 
 // retryAfter is what a refusal asks for, RFC 9110 section 10.2.3: seconds or a
 // date.
