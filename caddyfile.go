@@ -24,12 +24,28 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 // UnmarshalCaddyfile sets up the handler from a directive:
 //
 //	poll_sse [<matcher>] <upstream-url> {
-//		interval           <duration>
+//		interval           <duration> [<duration while nothing changes>]
+//		max_interval       <duration>
+//		honor              on|off
+//		max_load           <percent>
+//		host_polls         <count>
+//		stale_after        <duration>
 //		timeout            <duration>
+//		method             GET|POST|QUERY|SEARCH|REPORT
+//		body               <text>
+//		basic_auth         <user> <password>
+//		bearer_file        <path>
+//		oauth2             <token-url> <client-id> <client-secret> {
+//			scope <scope>...
+//			param <name> <value>
+//			auth  header|body
+//		}
 //		header_up          [+|-]<field> [<value>]
 //		forward            <field>|cookie:<name>...
 //		transport http     { ... }
+//		always_on
 //		max_body           <size>
+//		upstream_format    auto|json|ndjson
 //		format             patch|merge|snapshot
 //		event              snapshot|patch|merge|status <name>
 //		heartbeat          <duration>
@@ -88,7 +104,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if len(problems(errors.Join(errs...))) == 0 {
 		written := *h
 		written.setDefaults()
-		for _, err := range problems(checkEventNames(&written)) {
+		for _, err := range problems(written.checkTogether()) {
 			errs = append(errs, d.WrapErr(err))
 		}
 	}
