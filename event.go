@@ -78,7 +78,10 @@ func appendRetry(dst []byte, after time.Duration) []byte {
 }
 
 // comment is what keeps a silent connection open: every parser ignores it.
-var comment = []byte(":\n\n")
+var (
+	comment      = []byte(":\n\n")
+	commentBlock = newBlock(func(dst []byte) []byte { return append(dst, comment...) })
+)
 
 // appendStatus appends a status event. It carries no id: a state is not a
 // version of the document.

@@ -71,7 +71,8 @@ func setStreamHeader(h http.Header) {
 
 // run writes the stream until something ends it and returns what did.
 func (s *stream) run(ctx context.Context) string {
-	defer s.count()()
+	r := s.log.join(renditionKey{s.enc, s.heartbeat, false})
+	defer r.leave()
 	s.w.WriteHeader(http.StatusOK)
 	first := append(appendRetry(nil, jitter(s.retry)), comment...)
 	if s.announce {
@@ -81,8 +82,6 @@ func (s *stream) run(ctx context.Context) string {
 		return s.gone(ctx)
 	}
 
-	silence := time.NewTimer(s.heartbeat)
-	defer silence.Stop()
 	var age <-chan time.Time
 	if s.age > 0 {
 		t := time.NewTimer(s.age)
@@ -95,16 +94,16 @@ func (s *stream) run(ctx context.Context) string {
 	}
 	var drained <-chan time.Time
 	for {
-		frame, next, ended, wake := s.log.after(s.cursor, s.enc)
+		b, next, tail := r.after(s.cursor)
 		s.cursor = next
-		if len(frame) > 0 {
+		if b.framed != nil {
 			s.frames++
-			if !s.write(frame) {
+			if !s.write(b.payload()) {
 				return s.gone(ctx)
 			}
-			silence.Reset(s.heartbeat)
+			continue // there may be more by now
 		}
-		if ended {
+		if tail.ended {
 			return endedDenied
 		}
 		select {
@@ -121,24 +120,9 @@ func (s *stream) run(ctx context.Context) string {
 			t := time.NewTimer(rand.N(s.drain.spread + 1))
 			defer t.Stop()
 			drained = t.C
-		case <-silence.C:
-			if !s.write(comment) {
-				return s.gone(ctx)
-			}
-			silence.Reset(s.heartbeat)
-		case <-wake:
+		case <-tail.wake:
 		}
 	}
-}
-
-// count keeps the log informed of who reads merge patches, for as long as the
-// stream runs.
-func (s *stream) count() func() {
-	if s.enc.format != formatMerge {
-		return func() {}
-	}
-	s.log.mergeReaders.Add(1)
-	return func() { s.log.mergeReaders.Add(-1) }
 }
 
 // sendAway ends the stream in a way that brings the client back at once.
