@@ -28,6 +28,7 @@ type rendition struct {
 
 	// The rest is guarded by log.mu.
 	readers int
+	groups  []*group // of streams that are written directly, to be woken
 	silence *time.Timer
 	spoken  time.Time // when the newest block was made
 
@@ -115,6 +116,9 @@ func (r *rendition) push(b block) chan struct{} {
 	r.tail.Store(&tail{seq: old.seq + 1, pos: r.log.head, block: b, ended: r.log.denial != nil, wake: make(chan struct{})})
 	r.forward, r.forwardSize = nil, 0
 	r.spoken = time.Now()
+	for _, g := range r.groups {
+		g.wake()
+	}
 	return old.wake
 }
 

@@ -35,16 +35,15 @@ const (
 // stream is one client's event stream: a cursor in a source's log, written to
 // a response by the goroutine that serves the request.
 type stream struct {
-	w         http.ResponseWriter
-	control   *http.ResponseController
-	log       *log
-	enc       encoding
-	cursor    cursor
-	announce  bool // the id came in the query: tell it to the browser
-	heartbeat time.Duration
-	retry     time.Duration // before jitter
-	age       time.Duration // at which the stream ends; 0: never
-	drain     *drain
+	w        http.ResponseWriter
+	control  *http.ResponseController
+	log      *log
+	key      renditionKey
+	cursor   cursor
+	announce bool          // the id came in the query: tell it to the browser
+	retry    time.Duration // before jitter
+	age      time.Duration // at which the stream ends; 0: never
+	drain    *drain
 
 	frames, bytes int64
 }
@@ -71,14 +70,10 @@ func setStreamHeader(h http.Header) {
 
 // run writes the stream until something ends it and returns what did.
 func (s *stream) run(ctx context.Context) string {
-	r := s.log.join(renditionKey{s.enc, s.heartbeat, false})
+	r := s.log.join(s.key)
 	defer r.leave()
 	s.w.WriteHeader(http.StatusOK)
-	first := append(appendRetry(nil, jitter(s.retry)), comment...)
-	if s.announce {
-		first = appendID(first, s.cursor.resume)
-	}
-	if !s.write(first) {
+	if !s.write(appendOpening(nil, s.retry, s.cursor.resume, s.announce)) {
 		return s.gone(ctx)
 	}
 
@@ -125,9 +120,30 @@ func (s *stream) run(ctx context.Context) string {
 	}
 }
 
+// appendOpening appends the first bytes of a stream, which are its own. An id
+// that came in the query is told to the browser, so that its own reconnect
+// carries it.
+func appendOpening(dst []byte, retry time.Duration, resume string, announce bool) []byte {
+	dst = append(appendRetry(dst, jitter(retry)), comment...)
+	if announce {
+		dst = appendID(dst, resume)
+	}
+	return dst
+}
+
+// appendFarewell appends the last bytes of a stream: those that bring the
+// client back at once where the server has sent it away.
+func appendFarewell(dst []byte, why string) []byte {
+	switch why {
+	case endedAge, endedReload, endedExit:
+		dst = appendRetry(dst, 50*time.Millisecond+rand.N(quickRetry))
+	}
+	return dst
+}
+
 // sendAway ends the stream in a way that brings the client back at once.
 func (s *stream) sendAway(why string) string {
-	s.write(appendRetry(nil, 50*time.Millisecond+rand.N(quickRetry)))
+	s.write(appendFarewell(nil, why))
 	return why
 }
 
