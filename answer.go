@@ -66,7 +66,7 @@ func (a answer) get(r *http.Request) (view, error) {
 	v := a.log.view()
 	if r.Method == http.MethodGet {
 		var err error
-		if v, err = awaitPoll(ctx, a.log, a.timeout); err != nil {
+		if v, err = awaitPoll(ctx, a.log, a.timeout, a.end); err != nil {
 			return v, err
 		}
 	}
@@ -98,8 +98,9 @@ func (a answer) get(r *http.Request) (view, error) {
 	return v, nil
 }
 
-// awaitPoll waits until the first poll has ended, at most for timeout.
-func awaitPoll(ctx context.Context, l *log, timeout time.Duration) (view, error) {
+// awaitPoll waits until the first poll has ended, at most for timeout, and not
+// longer than the process lives.
+func awaitPoll(ctx context.Context, l *log, timeout time.Duration, end <-chan struct{}) (view, error) {
 	v := l.view()
 	if v.polled {
 		return v, nil
@@ -111,6 +112,8 @@ func awaitPoll(ctx context.Context, l *log, timeout time.Duration) (view, error)
 		case <-ctx.Done():
 			return v, ctx.Err()
 		case <-timer.C:
+			return l.view(), nil
+		case <-end:
 			return l.view(), nil
 		case <-v.wake:
 			v = l.view()

@@ -2,6 +2,7 @@ package pollsse
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -67,22 +68,54 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		case seen[name] && !o.repeats():
 			errs = append(errs, d.Errf("%s is given twice", name))
 		default:
-			err := o.parse(h, d)
-			if err == nil && o.check != nil {
-				// Checked with the defaults, on a copy that keeps the
-				// configuration as it was written.
-				checked := *h
-				checked.setDefaults()
-				if err = o.check(&checked); err != nil {
-					err = d.WrapErr(err)
+			known := problems(o.checkWritten(h))
+			if err := o.parse(h, d); err != nil {
+				errs = append(errs, err)
+				break
+			}
+			for _, err := range problems(o.checkWritten(h)) {
+				// What an earlier line of the same option has said is known.
+				if !slices.ContainsFunc(known, func(k error) bool { return k.Error() == err.Error() }) {
+					errs = append(errs, d.WrapErr(err))
 				}
 			}
-			errs = append(errs, err)
+			if d.CountRemainingArgs() == 0 && d.NextBlock(d.Nesting()) {
+				errs = append(errs, d.Errf("%s takes no block", name))
+			}
 		}
 		seen[name] = true
 		skipOption(d, nesting+1)
 	}
+	if len(problems(errors.Join(errs...))) == 0 {
+		written := *h
+		written.setDefaults()
+		for _, err := range problems(checkEventNames(&written)) {
+			errs = append(errs, d.WrapErr(err))
+		}
+	}
 	return errors.Join(errs...)
+}
+
+// checkWritten checks one option with the defaults, on a copy that keeps the
+// configuration as it was written.
+func (o option) checkWritten(h *Handler) error {
+	if o.check == nil {
+		return nil
+	}
+	written := *h
+	written.setDefaults()
+	return o.check(&written)
+}
+
+// problems takes a joined error apart.
+func problems(err error) []error {
+	if err == nil {
+		return nil
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	return []error{err}
 }
 
 // skipOption moves past what is left of a bad option, its block included, so

@@ -77,7 +77,7 @@ func (s *direct) leave() {
 		keep = keepPlace
 	}
 	s.source.endpoint.counters.sentBytes.Add(s.bytes)
-	s.terms.pool.leave(s.source, keep)
+	s.terms.pool.leave(s.source, s.terms.name, keep)
 	level := zap.DebugLevel
 	if s.terms.logged {
 		level = zap.InfoLevel

@@ -34,6 +34,7 @@ func newDirectRig(t *testing.T) *directRig {
 	p := &pool{sources: make(map[[32]byte]*source), endpoints: make(map[string]*endpoint)}
 	rig := &directRig{t: t, exit: exit, reload: reload, ws: &writers{exit: exit}}
 	rig.source = &source{log: newLog(64, time.Now()), endpoint: &endpoint{clients: map[string]int{}}}
+	p.endpoints[""] = rig.source.endpoint
 	rig.terms = &terms{key: testKey, retry: time.Second, age: time.Hour, pool: p, logger: zap.NewNop(),
 		drain: &drain{reload: reload, exit: exit, spread: time.Nanosecond}}
 	var err error

@@ -148,8 +148,10 @@ func (l *log) append(pos uint64, doc *document, c change) {
 	}
 	l.changes = append(l.changes, c)
 	l.changeSize += len(c.patch) + len(c.merge)
+	// The newest change always stays: those who are here want it, even where
+	// nothing is kept for those who return.
 	drop := 0
-	for len(l.changes)-drop > l.limit || drop < len(l.changes) && l.changeSize > 2*len(doc.text) {
+	for len(l.changes)-drop > max(1, l.limit) || drop < len(l.changes) && l.changeSize > 2*len(doc.text) {
 		old := l.changes[drop]
 		l.base, l.baseID = old.pos, old.id
 		l.changeSize -= len(old.patch) + len(old.merge)

@@ -176,9 +176,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	h.settingKey = fmt.Appendf(nil, "%+v", h.settings)
 	transport, err := h.loadTransport(ctx)
-	if err != nil {
-		return err
-	}
+	h.requestErr = errors.Join(h.requestErr, err)
 	h.link = link{transport, h.logger, generations.Add(1)}
 
 	reload := make(chan struct{})
@@ -255,7 +253,8 @@ func (h *Handler) compile(repl *caddy.Replacer) (*requestTemplate, error) {
 	if err != nil {
 		return nil, err
 	}
-	errs := []error{t.addForward(h.Forward)}
+	_ = t.addForward(h.Forward) // checkForward reports it
+	var errs []error
 	if ops := h.HeaderUp; ops != nil {
 		t.set, err = t.compileFields(ops.Set, repl.GetString)
 		errs = append(errs, err)
@@ -299,7 +298,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if stream {
 		return h.serveStream(w, r, s, resume, inQuery)
 	}
-	defer sources.leave(s, 0)
+	defer sources.leave(s, h.Name, 0)
 	return h.serveDocument(w, r, s)
 }
 
@@ -310,12 +309,12 @@ func (h *Handler) serveStream(w http.ResponseWriter, r *http.Request, s *source,
 	taken := false
 	defer func() {
 		if !taken {
-			sources.leave(s, keep)
+			sources.leave(s, h.Name, keep)
 		}
 	}()
 	if len(h.request.forward) > 0 {
 		// Only the upstream can tell whether these credentials are good.
-		v, err := awaitPoll(r.Context(), s.log, time.Duration(h.Timeout))
+		v, err := awaitPoll(r.Context(), s.log, time.Duration(h.Timeout), h.terms.drain.exit)
 		if err != nil {
 			return nil // the client went away
 		}

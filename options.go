@@ -103,7 +103,7 @@ func (h *Handler) checkOptions() error {
 			errs = append(errs, o.check(h))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, checkEventNames(h))...)
 }
 
 func setDefault[T comparable](field *T, value T) {
@@ -125,9 +125,9 @@ func duration(name string, initial, least, most time.Duration, field func(*Handl
 			if err != nil {
 				return d.Errf("%s %q: need a duration such as %s", name, text, initial)
 			}
-			if value == 0 && least > 0 {
+			if value == 0 {
 				// In JSON 0 stands for the default; here it was said.
-				return d.Errf("%s 0: need %s to %s", name, least, most)
+				return d.Errf("%s 0: need %s to %s", name, max(least, time.Millisecond), most)
 			}
 			*field(h) = caddy.Duration(value)
 			return nil
@@ -255,6 +255,8 @@ func checkHeaderUp(h *Handler) error {
 	slices.Sort(names)
 	for _, name := range slices.Compact(names) {
 		switch {
+		case strings.Contains(name, "*"):
+			errs = append(errs, fmt.Errorf("header_up %s: name one field; wildcards are not supported", name))
 		case !isToken(name):
 			errs = append(errs, fmt.Errorf("header_up %q: not a header field name", name))
 		case isReserved(name):
@@ -313,6 +315,13 @@ func checkEvents(h *Handler) error {
 			errs = append(errs, fmt.Errorf("event %s: %w", kind, err))
 		}
 	}
+	return errors.Join(errs...)
+}
+
+// checkEventNames looks for names that the events of one stream share. It can
+// only be told when the whole configuration is known.
+func checkEventNames(h *Handler) error {
+	var errs []error
 	change := h.Format
 	for _, pair := range [][2]string{{kindSnapshot, kindPatch}, {kindSnapshot, kindMerge}, {kindSnapshot, kindStatus}, {kindPatch, kindStatus}, {kindMerge, kindStatus}} {
 		// Only the events of this format meet in one stream.

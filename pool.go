@@ -17,6 +17,11 @@ var (
 // login costs its upstream one request in that time.
 const deniedFor = 5 * time.Second
 
+// failedFor is how long a source is kept that never had a document and that
+// nobody reads: without it, every request for a document that cannot be had
+// would cost the upstream one of its own, with no pause at all.
+const failedFor = 5 * time.Second
+
 // clientShare is the part of max_sources that one client address may hold:
 // random queries or cookies from one place leave room for everybody else.
 const clientShare = 8
@@ -63,7 +68,8 @@ type seat struct {
 var sources = &pool{sources: make(map[[32]byte]*source), endpoints: make(map[string]*endpoint)}
 
 // join subscribes to the source with this key and makes it first if it has
-// to. Each success must be followed by one leave.
+// to. Each success must be followed by one leave under the same name: two
+// names may share a source, and each has its own limits.
 func (p *pool) join(key [32]byte, at seat, make func(*counters) *source) (*source, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -106,7 +112,7 @@ func (p *pool) join(key [32]byte, at seat, make func(*counters) *source) (*sourc
 		s.idle = nil
 	}
 	s.subscribers++
-	s.endpoint.subscribers++
+	e.subscribers++
 	return s, nil
 }
 
@@ -136,14 +142,15 @@ func (p *pool) evict(e *endpoint, eligible func(*source) bool) bool {
 
 // leave ends one subscription. keep holds the place for that long, for a
 // client that the server has sent away and expects back.
-func (p *pool) leave(s *source, keep time.Duration) {
+func (p *pool) leave(s *source, name string, keep time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	e := p.endpoints[name]
 	s.subscribers--
-	s.endpoint.subscribers--
+	e.subscribers--
 	now := time.Now()
 	if keep > 0 {
-		s.endpoint.returning = append(s.endpoint.returning, now.Add(keep))
+		e.returning = append(e.returning, now.Add(keep))
 	}
 	if s.subscribers > 0 || p.sources[s.key] != s {
 		return
@@ -153,9 +160,7 @@ func (p *pool) leave(s *source, keep time.Duration) {
 	case v.denial != nil:
 		linger = deniedFor
 	case v.polled && v.doc == nil && keep == 0:
-		// It has failed and nobody is left: nothing to keep.
-		p.remove(s)
-		return
+		linger = min(linger, failedFor)
 	}
 	s.idleSince = now
 	var idle *time.Timer

@@ -52,12 +52,13 @@ type upstreamRequest struct {
 // host.
 func compileURL(text string, config lookup) (*requestTemplate, error) {
 	t := &requestTemplate{display: text}
-	origin, rest := text, ""
-	if i := strings.Index(text, "://"); i >= 0 {
-		if j := strings.IndexAny(text[i+3:], "/?#"); j >= 0 {
-			origin, rest = text[:i+3+j], text[i+3+j:]
-		}
+	// {env.UPSTREAM}/quotes is as good as https://host/quotes.
+	i := 0
+	if j := strings.Index(text, "://"); j >= 0 {
+		i = j + len("://")
 	}
+	i += indexOutside(text[i:], "/?#")
+	origin, rest := text[:i], text[i:]
 	originTemplate := parseTemplate(origin, verbatim)
 	for _, name := range originTemplate.placeholders() {
 		if !isConfigPlaceholder(name) {
@@ -100,6 +101,21 @@ func compileURL(text string, config lookup) (*requestTemplate, error) {
 		return nil, fmt.Errorf("upstream %q: %w", text, errors.Unwrap(err))
 	}
 	return t, nil
+}
+
+// indexOutside is the index in text of the first of chars outside of braces, or
+// the length of text.
+func indexOutside(text, chars string) int {
+	inside := false
+	for i := range len(text) {
+		switch c := text[i]; {
+		case c == '{' || c == '}':
+			inside = c == '{'
+		case !inside && strings.IndexByte(chars, c) >= 0:
+			return i
+		}
+	}
+	return len(text)
 }
 
 // compile cuts up one part of the request and notes what it depends on.
@@ -147,6 +163,11 @@ func (t *requestTemplate) compileFields(fields http.Header, config lookup) ([]fi
 	for name, values := range fields {
 		for _, value := range values {
 			parts := parseTemplate(value, escapeField)
+			for _, p := range parts {
+				if _, err := escapeField(p.literal); err != nil {
+					errs = append(errs, fmt.Errorf("header_up %s: the value %w", name, err))
+				}
+			}
 			for _, p := range parts.placeholders() {
 				if !isPublicPlaceholder(p) {
 					t.private = true
@@ -177,6 +198,8 @@ func (t *requestTemplate) addForward(names []string) error {
 			errs = append(errs, fmt.Errorf("forward %q: not a header field name", name))
 		case strings.EqualFold(name, "Cookie"):
 			errs = append(errs, fmt.Errorf("forward Cookie: every analytics cookie would make a document of its own; name one cookie, as in cookie:session"))
+		case strings.EqualFold(name, "Host"):
+			errs = append(errs, fmt.Errorf("forward Host: use header_up Host {http.request.host} instead"))
 		case isReserved(name):
 			errs = append(errs, fmt.Errorf("forward %s: this field belongs to the connection or to the poller", name))
 		default:
@@ -187,6 +210,22 @@ func (t *requestTemplate) addForward(names []string) error {
 		t.private = true
 	}
 	return errors.Join(errs...)
+}
+
+// hasDotSegment tells whether an escaped path holds a segment that a server may
+// resolve to another path, also where two placeholders make one together, and
+// where an escaped slash or a backslash hides it: servers do decode them first.
+func hasDotSegment(path string) bool {
+	decoded, err := url.PathUnescape(path)
+	if err != nil {
+		return true
+	}
+	for segment := range strings.FieldsFuncSeq(decoded, func(r rune) bool { return r == '/' || r == '\\' }) {
+		if segment == "." || segment == ".." {
+			return true
+		}
+	}
+	return false
 }
 
 // isReserved tells whether a request header field is not the client's or the
@@ -221,6 +260,9 @@ func (t *requestTemplate) expand(get lookup, client *http.Request) (upstreamRequ
 	path, err := t.path.expand(get)
 	if err != nil {
 		return upstreamRequest{}, err
+	}
+	if len(t.path.placeholders()) > 0 && hasDotSegment(path) {
+		return upstreamRequest{}, &valueError{"path", "must not hold dot segments"}
 	}
 	target := t.origin + path
 	if t.hasQuery {

@@ -30,15 +30,22 @@ func (e *valueError) Error() string { return fmt.Sprintf("{%s} %s", e.placeholde
 // themselves.
 func parseTemplate(text string, escape func(string) (string, error)) template {
 	var t template
+	from := 0 // what is before it is literal
 	for text != "" {
-		open := strings.IndexByte(text, '{')
+		open := strings.IndexByte(text[from:], '{')
 		length := -1
 		if open >= 0 {
+			open += from
 			length = strings.IndexByte(text[open:], '}')
 		}
-		if length < 2 {
+		if length < 0 {
 			return append(t, templatePart{literal: text})
 		}
+		if length == 1 {
+			from = open + 2
+			continue
+		}
+		from = 0
 		if open > 0 {
 			t = append(t, templatePart{literal: text[:open]})
 		}
