@@ -54,6 +54,7 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //		linger             <duration>
 //		max_age            <duration>
 //		max_wait           <duration>
+//		delivery           direct|handler
 //		stream_close_delay <duration>
 //		max_sources        <count>
 //		max_subscribers    <count>
