@@ -311,7 +311,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 				return
 			}
 			close(reload)
-			watchExit()
+			watchExit(h.terms.pool)
 		}))
 	}
 	return nil
@@ -724,7 +724,7 @@ const (
 // watchExit looks for the exit on behalf of streams that outlived their
 // configuration: their own server's shutdown hook has fired already, and no
 // other module is told in time. It runs until there are no streams left.
-func watchExit() {
+func watchExit(p *pool) {
 	if !watcher.CompareAndSwap(false, true) {
 		return
 	}
@@ -735,7 +735,7 @@ func watchExit() {
 				endAll()
 				return
 			}
-			if sources.subscribed() {
+			if p.subscribed() {
 				idle = 0
 			}
 			time.Sleep(100 * time.Millisecond)
