@@ -288,7 +288,7 @@ func TestFailures(t *testing.T) {
 				r.up.answer(test.do)
 				c := r.stream()
 				time.Sleep(10 * time.Second)
-				c.expect(`status {"state":"waiting","since":"…","reason":"`+test.reason+`"}`)
+				c.expect(`status {"state":"waiting","since":"…","reason":"` + test.reason + `"}`)
 				want := http.StatusBadGateway
 				if test.reason == reasonTimeout {
 					want = http.StatusGatewayTimeout
