@@ -111,6 +111,12 @@ type link struct {
 	generation uint64 // of the configuration; the newest wins
 }
 
+// retire closes the connections of a link that was replaced: nobody else does,
+// and each reload would leave some behind.
+func (lk link) retire() {
+	(&http.Client{Transport: lk.transport}).CloseIdleConnections()
+}
+
 // run polls until ctx ends, and at once where poke says so. It is the only
 // writer of the log.
 func (p *poller) run(ctx context.Context, d *differ, l *log, poke <-chan struct{}) {
@@ -206,7 +212,14 @@ func (p *poller) fetch(ctx context.Context) ([]byte, error) {
 	if p.lastModified != "" {
 		req.Header.Set("If-Modified-Since", p.lastModified)
 	}
-	client := http.Client{Transport: p.link().transport, CheckRedirect: sameOrigin}
+	lk := p.link()
+	client := http.Client{Transport: lk.transport, CheckRedirect: sameOrigin}
+	defer func() {
+		// The link may have been replaced with this poll in flight.
+		if p.link().generation != lk.generation {
+			lk.retire()
+		}
+	}()
 	resp, err := client.Do(req)
 	if err != nil {
 		// A *url.Error names the expanded URL, which may hold a secret.
