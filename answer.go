@@ -21,6 +21,9 @@ func preferredWait(h http.Header, most time.Duration) time.Duration {
 				continue
 			}
 			n, err := strconv.ParseUint(strings.Trim(strings.TrimSpace(value), `"`), 10, 31)
+			if errors.Is(err, strconv.ErrRange) {
+				return most
+			}
 			if err != nil {
 				return 0
 			}
