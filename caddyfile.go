@@ -43,6 +43,14 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //		header_up          [+|-]<field> [<value>]
 //		forward            <field>|cookie:<name>...
 //		transport http     { ... }
+//		since              <param> <pointer> [<initial>]
+//		append             <pointer> [<max items>] [<key>]
+//		paginate           link|<pointer> {
+//			param     <name>
+//			list      <pointer>
+//			key       <member>
+//			max_pages <count>
+//		}
 //		always_on
 //		max_body           <size>
 //		upstream_format    auto|json|ndjson
@@ -144,7 +152,7 @@ func skipOption(d *caddyfile.Dispenser, nesting int) {
 
 // repeats tells whether an option may stand more than once.
 func (o option) repeats() bool {
-	return o.name == "header_up" || o.name == "forward" || o.name == "event"
+	return o.name == "header_up" || o.name == "forward" || o.name == "since" || o.name == "event"
 }
 
 // sampleLookup stands in for values that are not known before the server runs.

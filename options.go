@@ -54,6 +54,23 @@ var options = []option{
 	{name: "header_up", parse: parseHeaderUp, check: checkHeaderUp},
 	{name: "forward", parse: parseForward, check: checkForward},
 	{name: "transport", parse: parseTransport},
+	{name: "since", parse: parseSince, check: checkSince},
+	{name: "append", parse: parseAppend, apply: func(h *Handler) {
+		if h.Append != nil {
+			a := *h.Append // not the one that was written
+			setDefault(&a.Max, 1000)
+			setDefault(&a.Key, "id")
+			h.Append = &a
+		}
+	}, check: checkAppend},
+	{name: "paginate", parse: parsePaginate, apply: func(h *Handler) {
+		if h.Paginate != nil {
+			p := *h.Paginate // not the one that was written
+			setDefault(&p.MaxPages, 100)
+			setDefault(&p.Key, "id")
+			h.Paginate = &p
+		}
+	}, check: checkPaginate},
 	{name: "always_on", parse: func(h *Handler, d *caddyfile.Dispenser) error {
 		if d.NextArg() {
 			return d.ArgErr()
@@ -439,6 +456,118 @@ func parseOAuth2(h *Handler, d *caddyfile.Dispenser) error {
 		default:
 			errs = append(errs, d.Errf("oauth2: need scope <scope>..., auth header|body, or param <name> <value>, not %s", name))
 		}
+	}
+	return errors.Join(errs...)
+}
+
+func parseSince(h *Handler, d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) < 2 || len(args) > 3 {
+		return d.Errf("since: need <param> <JSON pointer> [<initial value>], as in since after /cursor")
+	}
+	s := sinceConfig{Param: args[0], Pointer: args[1]}
+	if len(args) == 3 {
+		s.Initial = args[2]
+	}
+	h.Since = append(h.Since, s)
+	return nil
+}
+
+func checkSince(h *Handler) error {
+	var errs []error
+	names := make(map[string]bool)
+	for _, s := range h.Since {
+		if s.Param == "" || names[s.Param] {
+			errs = append(errs, fmt.Errorf("since %s: need a name, once", s.Param))
+		}
+		names[s.Param] = true
+		if _, err := parsePointer(s.Pointer); err != nil {
+			errs = append(errs, fmt.Errorf("since %s: %w", s.Param, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func parseAppend(h *Handler, d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) == 0 || len(args) > 3 {
+		return d.Errf(`append: need <JSON pointer> [<max items>] [<key>], as in append /events 500 id; "" is the whole answer`)
+	}
+	h.Append = &appendConfig{List: args[0]}
+	if len(args) > 1 {
+		n, err := strconv.Atoi(args[1])
+		if err != nil || n < 1 {
+			return d.Errf("append %q: need a number of items from 1 to 100000", args[1])
+		}
+		h.Append.Max = n
+	}
+	if len(args) > 2 {
+		h.Append.Key = args[2]
+	}
+	return nil
+}
+
+func checkAppend(h *Handler) error {
+	a := h.Append
+	if a == nil {
+		return nil
+	}
+	_, err := parsePointer(a.List)
+	if err != nil {
+		err = fmt.Errorf("append: %w", err)
+	}
+	if a.Max < 1 || a.Max > 100_000 {
+		err = errors.Join(err, fmt.Errorf("append %d: need a number of items from 1 to 100000", a.Max))
+	}
+	return err
+}
+
+func parsePaginate(h *Handler, d *caddyfile.Dispenser) error {
+	p := new(paginateConfig)
+	h.Paginate = p
+	if !d.Args(&p.Next) || d.NextArg() {
+		return d.Errf("paginate: need link, or a JSON pointer to the next page")
+	}
+	var errs []error
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		name, args := d.Val(), d.RemainingArgs()
+		field := map[string]*string{"param": &p.Param, "list": &p.List, "key": &p.Key}[name]
+		switch {
+		case len(args) != 1:
+			errs = append(errs, d.Errf("paginate: %s: need one value", name))
+		case field != nil:
+			*field = args[0]
+		case name == "max_pages":
+			n, err := strconv.Atoi(args[0])
+			if err != nil || n < 2 {
+				errs = append(errs, d.Errf("max_pages %q: need 2 to 1000", args[0]))
+			}
+			p.MaxPages = n
+		default:
+			errs = append(errs, d.Errf("paginate has no option %s; need param, list, key or max_pages", name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func checkPaginate(h *Handler) error {
+	p := h.Paginate
+	if p == nil {
+		return nil
+	}
+	var errs []error
+	if p.Next != nextLink {
+		if _, err := parsePointer(p.Next); err != nil || p.Next == "" {
+			errs = append(errs, fmt.Errorf("paginate %q: need link, or a JSON pointer to the next page", p.Next))
+		}
+	} else if p.Param != "" {
+		errs = append(errs, errors.New("paginate link: the Link header has a URI; param takes a value"))
+	}
+	if _, err := parsePointer(p.List); err != nil {
+		errs = append(errs, fmt.Errorf("paginate: list: %w", err))
+	}
+	if p.MaxPages < 2 || p.MaxPages > 1000 {
+		errs = append(errs, fmt.Errorf("max_pages %d: need 2 to 1000", p.MaxPages))
 	}
 	return errors.Join(errs...)
 }

@@ -15,6 +15,9 @@ type settings struct {
 	Schedule  schedule
 	MaxBody   int64
 	Format    string // of the upstream's body
+	Pages     pagination
+	Since     []sinceParam
+	Append    appended
 	History   int
 	Linger    time.Duration
 	Transport string // the transport's JSON
@@ -68,6 +71,9 @@ func newSource(key [32]byte, req upstreamRequest, set settings, lk link, total *
 		maxBody:  set.MaxBody,
 		format:   set.Format,
 		schedule: set.Schedule,
+		pages:    set.Pages,
+		since:    set.Since,
+		append:   set.Append,
 		link:     func() link { return *s.link.Load() },
 		total:    total,
 	}
