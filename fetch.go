@@ -28,6 +28,13 @@ type validators struct{ url, etag, lastModified string }
 func (p *poller) fetch(ctx context.Context) (fetched, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.schedule.timeout)
 	defer cancel()
+	p.via = p.link()
+	defer func() {
+		// The link may have been replaced with this poll in flight.
+		if p.link().generation != p.via.generation {
+			p.via.retire()
+		}
+	}()
 	begun := time.Now()
 	read := p.document
 	if p.pages.next != "" {
@@ -121,7 +128,7 @@ func (p *poller) ask(ctx context.Context, target string) (*http.Response, *http.
 				req.Header.Set("If-Modified-Since", p.validators.lastModified)
 			}
 		}
-		token, err := p.request.credentials.authorize(req, p.token, p.link().transport, rejected)
+		token, err := p.request.credentials.authorize(req, p.token, p.via.transport, rejected)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -144,7 +151,7 @@ func (p *poller) ask(ctx context.Context, target string) (*http.Response, *http.
 
 // do sends one request.
 func (p *poller) do(req *http.Request) (*http.Response, error) {
-	client := http.Client{Transport: p.link().transport, CheckRedirect: sameOrigin}
+	client := http.Client{Transport: p.via.transport, CheckRedirect: sameOrigin}
 	p.total.polls.Add(1)
 	resp, err := client.Do(req)
 	if err != nil {

@@ -437,6 +437,9 @@ func (t pollTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return t.HTTPTransport.RoundTrip(r.WithContext(context.WithValue(r.Context(), caddy.ReplacerCtxKey, caddy.NewReplacer())))
 }
 
+// CloseIdleConnections serves http.Client.CloseIdleConnections.
+func (t pollTransport) CloseIdleConnections() { t.Transport.CloseIdleConnections() }
+
 // compile makes the template of the upstream request.
 func (h *Handler) compile(repl *caddy.Replacer) (*requestTemplate, error) {
 	t, err := compileURL(h.Upstream, repl.GetString)
@@ -729,7 +732,7 @@ func isUpgrade(h http.Header) bool {
 // configuration.
 var (
 	exit    = make(chan struct{})
-	endAll  = sync.OnceFunc(func() { close(exit) })
+	endAll  = sync.OnceFunc(func() { close(exit); go cutOff() })
 	watcher atomic.Bool
 )
 

@@ -80,6 +80,7 @@ type poller struct {
 	link  func() link
 	total *counters
 
+	via        link        // of the poll in flight
 	token      *tokenCache // nil without OAuth2
 	validators validators
 	fresh      time.Duration // what the last answer that said so said; see freshness
@@ -99,6 +100,12 @@ type link struct {
 	transport  http.RoundTripper
 	logger     *zap.Logger
 	generation uint64 // of the configuration; the newest wins
+}
+
+// retire closes the connections of a link that was replaced: nobody else does,
+// and each reload would leave some behind.
+func (lk link) retire() {
+	(&http.Client{Transport: lk.transport}).CloseIdleConnections()
 }
 
 // run polls until ctx ends, and at once where poke says so. It is the only

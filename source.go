@@ -90,7 +90,11 @@ func newSource(key [32]byte, req upstreamRequest, set settings, lk link, total *
 func (s *source) adopt(lk link) {
 	for {
 		old := s.link.Load()
-		if old.generation >= lk.generation || s.link.CompareAndSwap(old, &lk) {
+		if old.generation >= lk.generation {
+			return
+		}
+		if s.link.CompareAndSwap(old, &lk) {
+			old.retire()
 			return
 		}
 	}

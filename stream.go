@@ -72,6 +72,7 @@ func setStreamHeader(h http.Header) {
 // run writes the stream until something ends it and returns what did.
 func (s *stream) run(ctx context.Context) string {
 	defer s.count()()
+	defer cuttable(s.w)()
 	s.w.WriteHeader(http.StatusOK)
 	first := append(appendRetry(nil, jitter(s.retry)), comment...)
 	if s.announce {
@@ -132,13 +133,14 @@ func (s *stream) run(ctx context.Context) string {
 }
 
 // count keeps the log informed of who reads merge patches, for as long as the
-// stream runs.
+// stream runs and a little longer: a client that returns within that time is to
+// find merge patches for what it missed, also if it was the only one.
 func (s *stream) count() func() {
 	if s.enc.format != formatMerge {
 		return func() {}
 	}
 	s.log.mergeReaders.Add(1)
-	return func() { s.log.mergeReaders.Add(-1) }
+	return func() { time.AfterFunc(keepPlace, func() { s.log.mergeReaders.Add(-1) }) }
 }
 
 // sendAway ends the stream in a way that brings the client back at once.
