@@ -51,6 +51,10 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //			key       <member>
 //			max_pages <count>
 //		}
+//		select             <pointer>
+//		omit               <pattern>...
+//		ignore             <pattern>...
+//		identify           <pattern> <member>
 //		always_on
 //		max_body           <size>
 //		upstream_format    auto|json|ndjson
@@ -152,7 +156,7 @@ func skipOption(d *caddyfile.Dispenser, nesting int) {
 
 // repeats tells whether an option may stand more than once.
 func (o option) repeats() bool {
-	return o.name == "header_up" || o.name == "forward" || o.name == "since" || o.name == "event"
+	return slices.Contains([]string{"header_up", "forward", "since", "omit", "ignore", "identify", "event"}, o.name)
 }
 
 // sampleLookup stands in for values that are not known before the server runs.

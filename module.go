@@ -126,6 +126,25 @@ type Handler struct {
 	// How to reach the upstream: the http transport of reverse_proxy.
 	TransportRaw json.RawMessage `json:"transport,omitempty" caddy:"namespace=http.reverse_proxy.transport inline_key=protocol"`
 
+	// A JSON Pointer to the part of the upstream's document that is
+	// published; without it there the poll has failed. Patterns of the other
+	// options begin there. Default: all of it.
+	Select string `json:"select,omitempty"`
+
+	// What is left out of the document: JSON Pointers in which a token *
+	// stands for any one token.
+	Omit []string `json:"omit,omitempty"`
+
+	// Places, as in omit, where a change alone sends nothing and travels with
+	// the next real change. Each node that polls the upstream may then have
+	// other versions for a while; prefer omit for what no page needs.
+	Ignore []string `json:"ignore,omitempty"`
+
+	// The members that tell the items of lists apart, so that a patch moves,
+	// adds and removes items instead of rewriting them. The first pattern
+	// that matches a list counts. Default: found in the document.
+	Identify []identifyConfig `json:"identify,omitempty"`
+
 	// Whether the document is polled from the start of the configuration to
 	// its end, so that the first subscriber gets it at once. The upstream
 	// request must not depend on the client's. Default: false.
@@ -253,6 +272,15 @@ type oauth2Config struct {
 	Auth string `json:"auth,omitempty"`
 }
 
+// identifyConfig names the member by which items of lists are known.
+type identifyConfig struct {
+	// A JSON Pointer to the lists, in which a token * stands for any one
+	// token. Default: the document.
+	Pattern string `json:"pattern,omitempty"`
+	// The member, a scalar that differs between items. Required.
+	Member string `json:"member,omitempty"`
+}
+
 // sinceConfig is a query parameter whose value is taken from the last good
 // answer.
 type sinceConfig struct {
@@ -371,6 +399,7 @@ func (h *Handler) prepare(repl *caddy.Replacer) {
 		MaxBody:   h.MaxBody,
 		Format:    h.UpstreamFormat,
 		Since:     h.sinceParams(),
+		Filter:    h.filterSettings(),
 		History:   *h.History,
 		Linger:    time.Duration(h.Linger),
 		Transport: string(h.TransportRaw),
@@ -382,6 +411,14 @@ func (h *Handler) prepare(repl *caddy.Replacer) {
 		h.settings.Pages = pagination{p.Next, p.Param, p.List, p.Key, p.MaxPages}
 	}
 	h.settingKey = fmt.Appendf(nil, "%#v", h.settings)
+}
+
+func (h *Handler) filterSettings() filterSettings {
+	f := filterSettings{Select: h.Select, Omit: h.Omit, Ignore: h.Ignore}
+	for _, id := range h.Identify {
+		f.Identify = append(f.Identify, identity{id.Pattern, id.Member})
+	}
+	return f
 }
 
 func (h *Handler) sinceParams() []sinceParam {

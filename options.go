@@ -14,6 +14,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
 	"github.com/dustin/go-humanize"
+
+	"github.com/pollsse/caddy-poll-sse/jsondiff"
 )
 
 // option is one option of the handler: how the Caddyfile says it, what it is
@@ -71,6 +73,22 @@ var options = []option{
 			h.Paginate = &p
 		}
 	}, check: checkPaginate},
+	{name: "select", parse: parseText(func(h *Handler) *string { return &h.Select }), check: func(h *Handler) error {
+		_, err := filterSettings{Select: h.Select}.parse()
+		return err
+	}},
+	{name: "omit", parse: parseList(func(h *Handler) *[]string { return &h.Omit }), check: func(h *Handler) error {
+		_, err := filterSettings{Omit: h.Omit}.parse()
+		return err
+	}},
+	{name: "ignore", parse: parseList(func(h *Handler) *[]string { return &h.Ignore }), check: func(h *Handler) error {
+		_, err := filterSettings{Ignore: h.Ignore}.parse()
+		return err
+	}},
+	{name: "identify", parse: parseIdentify, check: func(h *Handler) error {
+		_, err := filterSettings{Identify: h.filterSettings().Identify}.parse()
+		return err
+	}},
 	{name: "always_on", parse: func(h *Handler, d *caddyfile.Dispenser) error {
 		if d.NextArg() {
 			return d.ArgErr()
@@ -460,6 +478,27 @@ func parseOAuth2(h *Handler, d *caddyfile.Dispenser) error {
 	return errors.Join(errs...)
 }
 
+// parseList adds one or more texts.
+func parseList(field func(*Handler) *[]string) func(*Handler, *caddyfile.Dispenser) error {
+	return func(h *Handler, d *caddyfile.Dispenser) error {
+		values := d.RemainingArgs()
+		if len(values) == 0 {
+			return d.ArgErr()
+		}
+		*field(h) = append(*field(h), values...)
+		return nil
+	}
+}
+
+func parseIdentify(h *Handler, d *caddyfile.Dispenser) error {
+	var id identifyConfig
+	if !d.Args(&id.Pattern, &id.Member) || d.NextArg() {
+		return d.Errf("identify: need <pattern> <member>, as in identify /orders id")
+	}
+	h.Identify = append(h.Identify, id)
+	return nil
+}
+
 func parseSince(h *Handler, d *caddyfile.Dispenser) error {
 	args := d.RemainingArgs()
 	if len(args) < 2 || len(args) > 3 {
@@ -481,7 +520,7 @@ func checkSince(h *Handler) error {
 			errs = append(errs, fmt.Errorf("since %s: need a name, once", s.Param))
 		}
 		names[s.Param] = true
-		if _, err := parsePointer(s.Pointer); err != nil {
+		if _, err := jsondiff.ParsePointer(s.Pointer); err != nil {
 			errs = append(errs, fmt.Errorf("since %s: %w", s.Param, err))
 		}
 	}
@@ -512,7 +551,7 @@ func checkAppend(h *Handler) error {
 	if a == nil {
 		return nil
 	}
-	_, err := parsePointer(a.List)
+	_, err := jsondiff.ParsePointer(a.List)
 	if err != nil {
 		err = fmt.Errorf("append: %w", err)
 	}
@@ -557,13 +596,13 @@ func checkPaginate(h *Handler) error {
 	}
 	var errs []error
 	if p.Next != nextLink {
-		if _, err := parsePointer(p.Next); err != nil || p.Next == "" {
+		if _, err := jsondiff.ParsePointer(p.Next); err != nil || p.Next == "" {
 			errs = append(errs, fmt.Errorf("paginate %q: need link, or a JSON pointer to the next page", p.Next))
 		}
 	} else if p.Param != "" {
 		errs = append(errs, errors.New("paginate link: the Link header has a URI; param takes a value"))
 	}
-	if _, err := parsePointer(p.List); err != nil {
+	if _, err := jsondiff.ParsePointer(p.List); err != nil {
 		errs = append(errs, fmt.Errorf("paginate: list: %w", err))
 	}
 	if p.MaxPages < 2 || p.MaxPages > 1000 {

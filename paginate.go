@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/pollsse/caddy-poll-sse/jsondiff"
 )
 
 // pagination is how a document that comes in pages is walked. The zero value
@@ -67,7 +69,7 @@ func (p *poller) walk(ctx context.Context) (page, error) {
 
 // pass walks the pages once.
 func (p *poller) pass(ctx context.Context) (first page, list []item, pages int, err error) {
-	listAt, _ := parsePointer(p.pages.list)
+	listAt, _ := jsondiff.ParsePointer(p.pages.list)
 	seen := make(map[string]bool)
 	target, size := "", int64(0)
 	for {
@@ -114,7 +116,7 @@ func (p *poller) nextPage(at page) (string, error) {
 	if p.pages.next == nextLink {
 		reference = linkNext(at.header)
 	} else {
-		pointer, _ := parsePointer(p.pages.next)
+		pointer, _ := jsondiff.ParsePointer(p.pages.next)
 		reference, _ = scalar(at.text, pointer)
 	}
 	if reference == "" {

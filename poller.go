@@ -267,6 +267,8 @@ func (p *poller) report(now publication, err error) {
 
 func parseReason(err error) string {
 	switch {
+	case errors.Is(err, jsondiff.ErrMissing):
+		return reasonNoMatch
 	case errors.Is(err, jsondiff.ErrDepth):
 		return reasonTooDeep
 	case errors.Is(err, jsondiff.ErrSize):

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/pollsse/caddy-poll-sse/jsondiff"
 )
 
 // sinceParam is a query parameter that says what the poller has already.
@@ -108,7 +110,7 @@ func (g *progress) addSince(u *url.URL, params []sinceParam) {
 func (g *progress) note(text []byte, params []sinceParam, at time.Time) {
 	g.success = at
 	for _, p := range params {
-		pointer, _ := parsePointer(p.pointer)
+		pointer, _ := jsondiff.ParsePointer(p.pointer)
 		if value, ok := scalar(text, pointer); ok {
 			if g.values == nil {
 				g.values = make(map[string]string)
@@ -125,7 +127,7 @@ func (g *progress) append(text []byte, a appended, maxBody int64) (whole []byte,
 	if !json.Valid(text) {
 		return nil, nil, &fault{reason: reasonNotJSON, err: errors.New("the answer is not JSON")}
 	}
-	pointer, _ := parsePointer(a.pointer)
+	pointer, _ := jsondiff.ParsePointer(a.pointer)
 	news, err := items(text, pointer, a.key)
 	if err != nil {
 		return nil, nil, &fault{reason: reasonNoMatch, err: fmt.Errorf("append %s: %w", a.pointer, err)}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"sync/atomic"
 	"time"
-
-	"github.com/pollsse/caddy-poll-sse/jsondiff"
 )
 
 // settings are what decides a source beside the request itself. Two handlers
@@ -18,6 +16,7 @@ type settings struct {
 	Pages     pagination
 	Since     []sinceParam
 	Append    appended
+	Filter    filterSettings
 	History   int
 	Linger    time.Duration
 	Transport string // the transport's JSON
@@ -77,11 +76,12 @@ func newSource(key [32]byte, req upstreamRequest, set settings, lk link, total *
 		link:     func() link { return *s.link.Load() },
 		total:    total,
 	}
+	filter, _ := set.Filter.parse() // Validate has seen it
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
 	go func() {
 		defer close(s.done)
-		p.run(ctx, newDiffer(ids, jsondiff.Options{}), s.log, s.poke)
+		p.run(ctx, newDiffer(ids, filter), s.log, s.poke)
 	}()
 	return s
 }

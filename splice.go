@@ -4,32 +4,14 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"strconv"
-	"strings"
-)
 
-// parsePointer gives the reference tokens of a JSON Pointer, RFC 6901.
-func parsePointer(text string) ([]string, error) {
-	if text == "" {
-		return nil, nil
-	}
-	if text[0] != '/' {
-		return nil, fmt.Errorf("JSON pointer %q: must begin with a slash", text)
-	}
-	tokens := strings.Split(text[1:], "/")
-	for i, t := range tokens {
-		if strings.Contains(strings.NewReplacer("~0", "", "~1", "").Replace(t), "~") {
-			return nil, fmt.Errorf(`JSON pointer %q: "~" without 0 or 1 after it`, text)
-		}
-		tokens[i] = strings.ReplaceAll(strings.ReplaceAll(t, "~1", "/"), "~0", "~")
-	}
-	return tokens, nil
-}
+	"github.com/pollsse/caddy-poll-sse/jsondiff"
+)
 
 // locate finds the value at a pointer in a valid JSON text: the text between
 // start and end. Of equal names the last one counts, as in a parser.
-func locate(text []byte, pointer []string) (start, end int, ok bool) {
+func locate(text []byte, pointer jsondiff.Pointer) (start, end int, ok bool) {
 	start, end = 0, len(text)
 	for _, token := range pointer {
 		in := json.NewDecoder(bytes.NewReader(text[start:end]))
@@ -65,7 +47,7 @@ func locate(text []byte, pointer []string) (start, end int, ok bool) {
 // scalar gives the value at a pointer as a text: a string's own, or a literal.
 // It says false for null, false, an empty string, a list, an object, and where
 // there is nothing.
-func scalar(text []byte, pointer []string) (string, bool) {
+func scalar(text []byte, pointer jsondiff.Pointer) (string, bool) {
 	start, end, ok := locate(text, pointer)
 	if !ok {
 		return "", false
@@ -94,7 +76,7 @@ var errNoList = errors.New("there is no list at the pointer")
 
 // items takes the list at a pointer apart. An item is known by its member of
 // the name key, or as a whole where it has none. The texts are copies.
-func items(text []byte, pointer []string, key string) ([]item, error) {
+func items(text []byte, pointer jsondiff.Pointer, key string) ([]item, error) {
 	start, end, ok := locate(text, pointer)
 	if !ok || text[start] != '[' && bytes.TrimSpace(text[start:end])[0] != '[' {
 		return nil, errNoList
@@ -106,7 +88,7 @@ func items(text []byte, pointer []string, key string) ([]item, error) {
 	list := make([]item, len(elements))
 	for i, e := range elements {
 		list[i] = item{text: e}
-		if from, to, ok := locate(e, []string{key}); ok && e[0] == '{' {
+		if from, to, ok := locate(e, jsondiff.Pointer{key}); ok && e[0] == '{' {
 			list[i].key = "k" + string(e[from:to])
 			continue
 		}
@@ -138,7 +120,7 @@ func mergeItems(list, more []item) []item {
 }
 
 // withList gives text with the list at a pointer replaced.
-func withList(text []byte, pointer []string, list []item) []byte {
+func withList(text []byte, pointer jsondiff.Pointer, list []item) []byte {
 	start, end, _ := locate(text, pointer)
 	size := len(text)
 	for _, it := range list {
