@@ -43,6 +43,18 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //		header_up          [+|-]<field> [<value>]
 //		forward            <field>|cookie:<name>...
 //		transport http     { ... }
+//		since              <param> <pointer> [<initial>]
+//		append             <pointer> [<max items>] [<key>]
+//		paginate           link|<pointer> {
+//			param     <name>
+//			list      <pointer>
+//			key       <member>
+//			max_pages <count>
+//		}
+//		select             <pointer>
+//		omit               <pattern>...
+//		ignore             <pattern>...
+//		identify           <pattern> <member>
 //		always_on
 //		max_body           <size>
 //		upstream_format    auto|json|ndjson
@@ -145,7 +157,7 @@ func skipOption(d *caddyfile.Dispenser, nesting int) {
 
 // repeats tells whether an option may stand more than once.
 func (o option) repeats() bool {
-	return o.name == "header_up" || o.name == "forward" || o.name == "event"
+	return slices.Contains([]string{"header_up", "forward", "since", "omit", "ignore", "identify", "event"}, o.name)
 }
 
 // checkUpstream checks a URL in which placeholders of the configuration may have

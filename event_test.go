@@ -45,7 +45,7 @@ func FuzzFraming(f *testing.F) {
 		if checkEventName(name) != nil {
 			name = kindSnapshot
 		}
-		d := newDiffer(nil, jsondiff.Options{})
+		d := newDiffer(nil, filter{})
 		doc, _, err := d.next(body, false)
 		if err != nil {
 			return

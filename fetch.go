@@ -21,51 +21,98 @@ type fetched struct {
 }
 
 // validators make the next request conditional, RFC 9110 section 8.8.
-type validators struct{ etag, lastModified string }
+type validators struct{ url, etag, lastModified string }
 
-// fetch makes one conditional request. What is neither a 200 with a body nor
-// a 304 is a *fault.
+// fetch asks the upstream. What is neither a body that comes with a 200 nor a
+// 304 is a *fault.
 func (p *poller) fetch(ctx context.Context) (fetched, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.schedule.timeout)
 	defer cancel()
-	used := p.link()
+	p.via = p.link()
 	defer func() {
 		// The link may have been replaced with this poll in flight.
-		if p.link().generation != used.generation {
-			used.retire()
+		if p.link().generation != p.via.generation {
+			p.via.retire()
 		}
 	}()
-	resp, err := p.ask(ctx)
+	begun := time.Now()
+	read := p.document
+	if p.pages.next != "" {
+		read = p.walk
+	}
+	got, err := read(ctx)
 	if err != nil {
 		return fetched{}, err
 	}
-	defer resp.Body.Close()
-	conditional := p.validators != validators{}
-	if resp.StatusCode == http.StatusNotModified && conditional {
-		return fetched{fresh: p.freshness(resp)}, nil
+	out := fetched{body: got.text, fresh: got.fresh}
+	if got.text == nil || len(p.since) == 0 && !p.append.on && !p.request.timed() {
+		return out, nil
 	}
-	if err := p.refusal(resp); err != nil {
-		return fetched{}, err
-	}
-	text, err := p.read(resp)
-	if err != nil {
-		if ctx.Err() != nil {
-			return fetched{}, &fault{reason: reasonTimeout, err: fmt.Errorf("reading body: %w", ctx.Err())}
+	if p.append.on {
+		var list []item
+		if out.body, list, err = p.progress.append(got.text, p.append, p.maxBody); err != nil {
+			return fetched{}, err
 		}
-		return fetched{}, err
+		p.progress.list = list
 	}
-	p.validators = validators{resp.Header.Get("ETag"), resp.Header.Get("Last-Modified")}
-	return fetched{text, p.freshness(resp)}, nil
+	p.progress.note(got.text, p.since, serverTime(got.header, begun))
+	return out, nil
 }
 
-// ask sends the request of one poll, and once more where the upstream refuses
-// a token that can be renewed.
-func (p *poller) ask(ctx context.Context) (*http.Response, error) {
+// document makes one conditional request. The page has no text where the
+// document has not changed.
+func (p *poller) document(ctx context.Context) (page, error) {
+	got, err := p.page(ctx, "")
+	if err == nil && got.text != nil {
+		p.validators = validators{got.url.String(), got.header.Get("ETag"), got.header.Get("Last-Modified")}
+	}
+	return got, err
+}
+
+// page makes one request, for the configured URL or for another one of the
+// same host.
+func (p *poller) page(ctx context.Context, target string) (page, error) {
+	resp, asked, err := p.ask(ctx, target)
+	if err != nil {
+		return page{}, err
+	}
+	defer resp.Body.Close()
+	got := page{header: resp.Header, url: asked.URL}
+	if resp.StatusCode == http.StatusNotModified && isConditional(asked.Header) {
+		got.fresh = p.freshness(resp)
+		return got, nil
+	}
+	if err := p.refusal(resp); err != nil {
+		return page{}, err
+	}
+	if got.text, err = p.read(resp); err != nil {
+		if ctx.Err() != nil {
+			return page{}, &fault{reason: reasonTimeout, err: fmt.Errorf("reading body: %w", ctx.Err())}
+		}
+		return page{}, err
+	}
+	got.fresh = p.freshness(resp)
+	return got, nil
+}
+
+func isConditional(h http.Header) bool {
+	return h.Get("If-None-Match") != "" || h.Get("If-Modified-Since") != ""
+}
+
+// ask sends one request, and once more where the upstream refuses a token that
+// can be renewed.
+func (p *poller) ask(ctx context.Context, target string) (*http.Response, *http.Request, error) {
 	rejected := ""
 	for {
-		req, err := p.request.build(ctx)
+		req, err := p.request.build(ctx, p.progress.success)
+		if err == nil && target != "" {
+			req.URL, err = url.Parse(target)
+		}
 		if err != nil {
-			return nil, &fault{reason: reasonUnreachable, err: err}
+			return nil, nil, &fault{reason: reasonUnreachable, err: errors.New("the expanded URL is not valid")}
+		}
+		if target == "" {
+			p.progress.addSince(req.URL, p.since)
 		}
 		if req.Header.Get("Accept") == "" {
 			req.Header.Set("Accept", "application/json")
@@ -73,7 +120,7 @@ func (p *poller) ask(ctx context.Context) (*http.Response, error) {
 		req.Header.Set("Accept-Encoding", acceptEncoding)
 		// A condition on anything but a GET asks for a 412, RFC 9110
 		// section 13.1.2.
-		if req.Method == http.MethodGet {
+		if req.Method == http.MethodGet && req.URL.String() == p.validators.url {
 			if p.validators.etag != "" {
 				req.Header.Set("If-None-Match", p.validators.etag)
 			}
@@ -81,19 +128,19 @@ func (p *poller) ask(ctx context.Context) (*http.Response, error) {
 				req.Header.Set("If-Modified-Since", p.validators.lastModified)
 			}
 		}
-		token, err := p.request.credentials.authorize(req, p.token, p.link().transport, rejected)
+		token, err := p.request.credentials.authorize(req, p.token, p.via.transport, rejected)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if rejected != "" && token == rejected {
-			return nil, &fault{reason: reasonUnauthorized, err: errors.New("401, and the token cannot be renewed yet")}
+			return nil, nil, &fault{reason: reasonUnauthorized, err: errors.New("401, and the token cannot be renewed yet")}
 		}
 		resp, err := p.do(req)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if resp.StatusCode != http.StatusUnauthorized || p.token == nil || rejected != "" {
-			return resp, nil
+			return resp, req, nil
 		}
 		// Read to its end within reason, so that the connection can be used again.
 		_, _ = io.CopyN(io.Discard, resp.Body, 4<<10)
@@ -104,7 +151,7 @@ func (p *poller) ask(ctx context.Context) (*http.Response, error) {
 
 // do sends one request.
 func (p *poller) do(req *http.Request) (*http.Response, error) {
-	client := http.Client{Transport: p.link().transport, CheckRedirect: sameOrigin}
+	client := http.Client{Transport: p.via.transport, CheckRedirect: sameOrigin}
 	p.total.polls.Add(1)
 	resp, err := client.Do(req)
 	if err != nil {

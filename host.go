@@ -8,12 +8,14 @@ import (
 )
 
 // hosts holds the upstream hosts that sources poll, across configurations.
-var hosts = hostTable{byName: make(map[string]*host)}
+var hosts = newHostTable()
 
 type hostTable struct {
 	mu     sync.Mutex
 	byName map[string]*host
 }
+
+func newHostTable() *hostTable { return &hostTable{byName: make(map[string]*host)} }
 
 // host bounds how many polls one upstream host gets at the same time, and
 // spreads its sources over their interval.
@@ -35,8 +37,7 @@ type waiter struct {
 }
 
 // enter registers a source with its host and gives its phase: the part of the
-// interval by which its second poll is late. The first source has phase 0;
-// multiples of the golden ratio spread any number of others evenly. Each enter
+// interval by which its polls move. The first source has phase 0; multiples of the golden ratio spread any number of others evenly. Each enter
 // must be followed by one leave.
 func (t *hostTable) enter(name string) (*host, float64) {
 	t.mu.Lock()

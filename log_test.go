@@ -63,7 +63,7 @@ func TestModel(t *testing.T) {
 	for round := range rounds {
 		rng := rand.New(rand.NewPCG(seed, uint64(round)))
 		l := newLog(rng.IntN(12), time.Unix(0, 0))
-		d := newDiffer(nil, jsondiff.Options{})
+		d := newDiffer(nil, filter{})
 		published := map[string]string{}
 		var order []string
 		encodings := []encoding{
@@ -151,7 +151,7 @@ func TestModel(t *testing.T) {
 // TestFramesAreMadeOnce: readers at one place share one frame, and its bytes
 // are never written again.
 func TestFramesAreMadeOnce(t *testing.T) {
-	l, d := newLog(10, time.Unix(0, 0)), newDiffer(nil, jsondiff.Options{})
+	l, d := newLog(10, time.Unix(0, 0)), newDiffer(nil, filter{})
 	publish := func(n int) {
 		doc, c, err := d.next([]byte(doc(n)), false)
 		if err != nil {
@@ -181,7 +181,7 @@ func TestFramesAreMadeOnce(t *testing.T) {
 // TestLogMemory: neither changes nor frames grow with time, with the number of
 // readers or with where they stand.
 func TestLogMemory(t *testing.T) {
-	l, d := newLog(100_000, time.Unix(0, 0)), newDiffer(nil, jsondiff.Options{})
+	l, d := newLog(100_000, time.Unix(0, 0)), newDiffer(nil, filter{})
 	enc := encoding{formatPatch, kindSnapshot, kindPatch, kindMerge, kindStatus}
 	for n := range 3000 {
 		doc, c, err := d.next([]byte(doc(n)), true)

@@ -130,6 +130,25 @@ type Handler struct {
 	// How to reach the upstream: the http transport of reverse_proxy.
 	TransportRaw json.RawMessage `json:"transport,omitempty" caddy:"namespace=http.reverse_proxy.transport inline_key=protocol"`
 
+	// A JSON Pointer to the part of the upstream's document that is
+	// published; without it there the poll has failed. Patterns of the other
+	// options begin there. Default: all of it.
+	Select string `json:"select,omitempty"`
+
+	// What is left out of the document: JSON Pointers in which a token *
+	// stands for any one token.
+	Omit []string `json:"omit,omitempty"`
+
+	// Places, as in omit, where a change alone sends nothing and travels with
+	// the next real change. Each node that polls the upstream may then have
+	// other versions for a while; prefer omit for what no page needs.
+	Ignore []string `json:"ignore,omitempty"`
+
+	// The members that tell the items of lists apart, so that a patch moves,
+	// adds and removes items instead of rewriting them. The first pattern
+	// that matches a list counts. Default: found in the document.
+	Identify []identifyConfig `json:"identify,omitempty"`
+
 	// Whether the document is polled from the start of the configuration to
 	// its end, so that the first subscriber gets it at once. The upstream
 	// request must not depend on the client's. Default: false.
@@ -138,6 +157,22 @@ type Handler struct {
 	// The largest body in bytes, decoded, that is taken for a document; what
 	// is larger makes the document stale. Default: 10 MiB. At most 256 MiB.
 	MaxBody int64 `json:"max_body,omitempty"`
+
+	// Query parameters that tell the upstream what is known already, for one
+	// that returns only what is new. A time is told by placeholders in the
+	// query or the body: {poll_sse.last_success} (RFC 3339), with .unix,
+	// .unix_ms or .http behind it, or with a colon and a layout of Go's time
+	// package. It is the upstream's own time of the last good answer, and
+	// the Unix epoch before there is one.
+	Since []sinceConfig `json:"since,omitempty"`
+
+	// How answers that hold only what is new become one document. Default:
+	// each answer is the document.
+	Append *appendConfig `json:"append,omitempty"`
+
+	// How a document that comes in pages is put together. Default: it does
+	// not come in pages.
+	Paginate *paginateConfig `json:"paginate,omitempty"`
 
 	// What the upstream's body is: json, ndjson (JSON texts on lines of their
 	// own, or behind record separators, which become one list), or auto, by
@@ -245,6 +280,65 @@ type oauth2Config struct {
 	Auth string `json:"auth,omitempty"`
 }
 
+// identifyConfig names the member by which items of lists are known.
+type identifyConfig struct {
+	// A JSON Pointer to the lists, in which a token * stands for any one
+	// token. Default: the document.
+	Pattern string `json:"pattern,omitempty"`
+	// The member, a scalar that differs between items. Required.
+	Member string `json:"member,omitempty"`
+}
+
+// sinceConfig is a query parameter whose value is taken from the last good
+// answer.
+type sinceConfig struct {
+	// The parameter's name. Required.
+	Param string `json:"param,omitempty"`
+	// A JSON Pointer to its value, a string, number or true, in the answer.
+	// An answer without it leaves the value as it was.
+	Pointer string `json:"pointer,omitempty"`
+	// The value before there is an answer. Default: the parameter is left
+	// out.
+	Initial string `json:"initial,omitempty"`
+}
+
+// appendConfig adds each answer's list to the one that is kept.
+type appendConfig struct {
+	// A JSON Pointer to the list. Default: the whole answer. The rest of the
+	// document is the last answer's.
+	List string `json:"list,omitempty"`
+	// The most items that are kept; the oldest go first. Together they are no
+	// larger than max_body. Default: 1000. From 1 to 100000.
+	Max int `json:"max,omitempty"`
+	// The member by which an item is known: a new one takes the place of the
+	// old. An item without it is known by all it is. Default: id.
+	Key string `json:"key,omitempty"`
+}
+
+// paginateConfig walks the pages of a document. The pages are asked for
+// unconditionally, until two walks in a row give the same items in the same
+// order: one where nothing came or went since the last poll, two where
+// something did, at most five. All of them together have one timeout and one
+// max_body, and stay on the upstream's scheme and host.
+type paginateConfig struct {
+	// Where the next page is: link (the Link header's rel="next"), or a JSON
+	// Pointer to its URI, absolute or relative, or to the value of param.
+	// Required.
+	Next string `json:"next,omitempty"`
+	// The query parameter that takes what next points to. Default: none,
+	// it is a URI.
+	Param string `json:"param,omitempty"`
+	// A JSON Pointer to the list of which each page has a part. Default: the
+	// whole page. The rest of the document is the first page's.
+	List string `json:"list,omitempty"`
+	// The member by which an item is known, as an item can be on two pages
+	// while the list changes. Default: id.
+	Key string `json:"key,omitempty"`
+	// The most pages. A document with more is a failure. Default: 100. From
+	// 2 to 1000.
+	MaxPages int `json:"max_pages,omitempty"`
+}
+
 // generations numbers configurations, so that a source follows the newest.
 var generations atomic.Uint64
 
@@ -324,11 +418,35 @@ func (h *Handler) prepare(repl *caddy.Replacer) {
 		Schedule:  h.schedule(),
 		MaxBody:   h.MaxBody,
 		Format:    h.UpstreamFormat,
+		Since:     h.sinceParams(),
+		Filter:    h.filterSettings(),
 		History:   *h.History,
 		Linger:    time.Duration(h.Linger),
 		Transport: string(h.TransportRaw),
 	}
+	if a := h.Append; a != nil {
+		h.settings.Append = appended{true, a.List, a.Max, a.Key}
+	}
+	if p := h.Paginate; p != nil {
+		h.settings.Pages = pagination{p.Next, p.Param, p.List, p.Key, p.MaxPages}
+	}
 	h.settingKey = fmt.Appendf(nil, "%#v", h.settings)
+}
+
+func (h *Handler) filterSettings() filterSettings {
+	f := filterSettings{Select: h.Select, Omit: h.Omit, Ignore: h.Ignore}
+	for _, id := range h.Identify {
+		f.Identify = append(f.Identify, identity{id.Pattern, id.Member})
+	}
+	return f
+}
+
+func (h *Handler) sinceParams() []sinceParam {
+	var params []sinceParam
+	for _, s := range h.Since {
+		params = append(params, sinceParam{s.Param, s.Pointer, s.Initial})
+	}
+	return params
 }
 
 // schedule is when this configuration has its sources polled.

@@ -14,6 +14,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
 	"github.com/dustin/go-humanize"
+
+	"github.com/pollsse/caddy-poll-sse/jsondiff"
 )
 
 // option is one option of the handler: how the Caddyfile says it, what it is
@@ -54,6 +56,39 @@ var options = []option{
 	{name: "header_up", parse: parseHeaderUp, check: checkHeaderUp},
 	{name: "forward", parse: parseForward, check: checkForward},
 	{name: "transport", parse: parseTransport},
+	{name: "since", parse: parseSince, check: checkSince},
+	{name: "append", parse: parseAppend, apply: func(h *Handler) {
+		if h.Append != nil {
+			a := *h.Append // not the one that was written
+			setDefault(&a.Max, 1000)
+			setDefault(&a.Key, "id")
+			h.Append = &a
+		}
+	}, check: checkAppend},
+	{name: "paginate", parse: parsePaginate, apply: func(h *Handler) {
+		if h.Paginate != nil {
+			p := *h.Paginate // not the one that was written
+			setDefault(&p.MaxPages, 100)
+			setDefault(&p.Key, "id")
+			h.Paginate = &p
+		}
+	}, check: checkPaginate},
+	{name: "select", parse: parseText(func(h *Handler) *string { return &h.Select }), check: func(h *Handler) error {
+		_, err := filterSettings{Select: h.Select}.parse()
+		return err
+	}},
+	{name: "omit", parse: parseList(func(h *Handler) *[]string { return &h.Omit }), check: func(h *Handler) error {
+		_, err := filterSettings{Omit: h.Omit}.parse()
+		return err
+	}},
+	{name: "ignore", parse: parseList(func(h *Handler) *[]string { return &h.Ignore }), check: func(h *Handler) error {
+		_, err := filterSettings{Ignore: h.Ignore}.parse()
+		return err
+	}},
+	{name: "identify", parse: parseIdentify, check: func(h *Handler) error {
+		_, err := filterSettings{Identify: h.filterSettings().Identify}.parse()
+		return err
+	}},
 	{name: "always_on", parse: func(h *Handler, d *caddyfile.Dispenser) error {
 		if d.NextArg() {
 			return d.ArgErr()
@@ -445,6 +480,139 @@ func parseOAuth2(h *Handler, d *caddyfile.Dispenser) error {
 		default:
 			errs = append(errs, d.Errf("oauth2: need scope <scope>..., auth header|body, or param <name> <value>, not %s", name))
 		}
+	}
+	return errors.Join(errs...)
+}
+
+// parseList adds one or more texts.
+func parseList(field func(*Handler) *[]string) func(*Handler, *caddyfile.Dispenser) error {
+	return func(h *Handler, d *caddyfile.Dispenser) error {
+		values := d.RemainingArgs()
+		if len(values) == 0 {
+			return d.ArgErr()
+		}
+		*field(h) = append(*field(h), values...)
+		return nil
+	}
+}
+
+func parseIdentify(h *Handler, d *caddyfile.Dispenser) error {
+	var id identifyConfig
+	if !d.Args(&id.Pattern, &id.Member) || d.NextArg() {
+		return d.Errf("identify: need <pattern> <member>, as in identify /orders id")
+	}
+	h.Identify = append(h.Identify, id)
+	return nil
+}
+
+func parseSince(h *Handler, d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) < 2 || len(args) > 3 {
+		return d.Errf("since: need <param> <JSON pointer> [<initial value>], as in since after /cursor")
+	}
+	s := sinceConfig{Param: args[0], Pointer: args[1]}
+	if len(args) == 3 {
+		s.Initial = args[2]
+	}
+	h.Since = append(h.Since, s)
+	return nil
+}
+
+func checkSince(h *Handler) error {
+	var errs []error
+	names := make(map[string]bool)
+	for _, s := range h.Since {
+		if s.Param == "" || names[s.Param] {
+			errs = append(errs, fmt.Errorf("since %s: need a name, once", s.Param))
+		}
+		names[s.Param] = true
+		if _, err := jsondiff.ParsePointer(s.Pointer); err != nil {
+			errs = append(errs, fmt.Errorf("since %s: %w", s.Param, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func parseAppend(h *Handler, d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) == 0 || len(args) > 3 {
+		return d.Errf(`append: need <JSON pointer> [<max items>] [<key>], as in append /events 500 id; "" is the whole answer`)
+	}
+	h.Append = &appendConfig{List: args[0]}
+	if len(args) > 1 {
+		n, err := strconv.Atoi(args[1])
+		if err != nil || n < 1 {
+			return d.Errf("append %q: need a number of items from 1 to 100000", args[1])
+		}
+		h.Append.Max = n
+	}
+	if len(args) > 2 {
+		h.Append.Key = args[2]
+	}
+	return nil
+}
+
+func checkAppend(h *Handler) error {
+	a := h.Append
+	if a == nil {
+		return nil
+	}
+	_, err := jsondiff.ParsePointer(a.List)
+	if err != nil {
+		err = fmt.Errorf("append: %w", err)
+	}
+	if a.Max < 1 || a.Max > 100_000 {
+		err = errors.Join(err, fmt.Errorf("append %d: need a number of items from 1 to 100000", a.Max))
+	}
+	return err
+}
+
+func parsePaginate(h *Handler, d *caddyfile.Dispenser) error {
+	p := new(paginateConfig)
+	h.Paginate = p
+	if !d.Args(&p.Next) || d.NextArg() {
+		return d.Errf("paginate: need link, or a JSON pointer to the next page")
+	}
+	var errs []error
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		name, args := d.Val(), d.RemainingArgs()
+		field := map[string]*string{"param": &p.Param, "list": &p.List, "key": &p.Key}[name]
+		switch {
+		case len(args) != 1:
+			errs = append(errs, d.Errf("paginate: %s: need one value", name))
+		case field != nil:
+			*field = args[0]
+		case name == "max_pages":
+			n, err := strconv.Atoi(args[0])
+			if err != nil || n < 2 {
+				errs = append(errs, d.Errf("max_pages %q: need 2 to 1000", args[0]))
+			}
+			p.MaxPages = n
+		default:
+			errs = append(errs, d.Errf("paginate has no option %s; need param, list, key or max_pages", name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func checkPaginate(h *Handler) error {
+	p := h.Paginate
+	if p == nil {
+		return nil
+	}
+	var errs []error
+	if p.Next != nextLink {
+		if _, err := jsondiff.ParsePointer(p.Next); err != nil || p.Next == "" {
+			errs = append(errs, fmt.Errorf("paginate %q: need link, or a JSON pointer to the next page", p.Next))
+		}
+	} else if p.Param != "" {
+		errs = append(errs, errors.New("paginate link: the Link header has a URI; param takes a value"))
+	}
+	if _, err := jsondiff.ParsePointer(p.List); err != nil {
+		errs = append(errs, fmt.Errorf("paginate: list: %w", err))
+	}
+	if p.MaxPages < 2 || p.MaxPages > 1000 {
+		errs = append(errs, fmt.Errorf("max_pages %d: need 2 to 1000", p.MaxPages))
 	}
 	return errors.Join(errs...)
 }

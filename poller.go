@@ -29,6 +29,8 @@ const (
 	reasonEncoding     = "encoding"           // a content coding that was not asked for, or a broken one
 	reasonUnauthorized = "unauthorized"       // 401
 	reasonForbidden    = "forbidden"          // 403
+	reasonNoMatch      = "no_match"           // select, append or paginate point to nothing
+	reasonPages        = "pages"              // pages that go elsewhere, have no end or do not settle
 	reasonCredentials  = "credentials"        // no token to be had: its file or its endpoint
 	reasonSubscribers  = "too_many_streams"   // max_subscribers
 	reasonSources      = "too_many_documents" // max_sources
@@ -70,15 +72,21 @@ type poller struct {
 	maxBody  int64
 	format   string // of the body
 	schedule schedule
+	pages    pagination
+	since    []sinceParam
+	append   appended
 	// link gives the client and logger of the newest configuration that
 	// uses this source.
 	link  func() link
 	total *counters
 
+	via        link        // of the poll in flight
 	token      *tokenCache // nil without OAuth2
 	validators validators
 	fresh      time.Duration // what the last answer that said so said; see freshness
 	body       bytes.Buffer
+	progress   progress
+	lastWalk   []string // the keys of the items that the last good walk of pages gave
 
 	silent     time.Time // the start of the first poll without a good answer; zero: there is none
 	lastReason string    // of the last poll without a good answer
@@ -134,6 +142,7 @@ func (p *poller) run(ctx context.Context, d *differ, l *log, poke <-chan struct{
 			if err != nil {
 				// The validators belong to a body that was refused.
 				p.validators = validators{}
+				p.progress = progress{}
 				err = &fault{reason: parseReason(err), err: err}
 			}
 		}
@@ -258,6 +267,8 @@ func (p *poller) report(now publication, err error) {
 
 func parseReason(err error) string {
 	switch {
+	case errors.Is(err, jsondiff.ErrMissing):
+		return reasonNoMatch
 	case errors.Is(err, jsondiff.ErrDepth):
 		return reasonTooDeep
 	case errors.Is(err, jsondiff.ErrSize):

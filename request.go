@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 )
 
 // requestTemplate is the configured upstream request. It is compiled when the
@@ -137,6 +138,16 @@ func (t *requestTemplate) compile(place, text string, escape func(string) (strin
 // own notes what a part of the request depends on and expands what is the
 // configuration's.
 func (t *requestTemplate) own(place string, parts template, config lookup) (template, error) {
+	for _, p := range parts {
+		if isPollPlaceholder(p.placeholder) {
+			if place == "the path" {
+				return nil, fmt.Errorf("upstream: {%s}: only the query and the body can tell a time", p.placeholder)
+			}
+			if err := checkPollPlaceholder(p.placeholder); err != nil {
+				return nil, fmt.Errorf("upstream: %s: %w", place, err)
+			}
+		}
+	}
 	for _, name := range parts.placeholders() {
 		if isWholePlaceholder(name) {
 			return nil, fmt.Errorf("upstream: {%s} in %s cannot be escaped for its place; name the part, as {http.request.uri.path.0} or {http.request.uri.query.symbol} do", name, place)
@@ -188,6 +199,9 @@ func (t *requestTemplate) compileFields(fields http.Header, config lookup) ([]fi
 				if !isPublicPlaceholder(p) {
 					t.private = true
 				}
+			}
+			if slices.ContainsFunc(parts, func(p templatePart) bool { return isPollPlaceholder(p.placeholder) }) {
+				errs = append(errs, fmt.Errorf("header_up %s: only the query and the body can tell the time of the last success", name))
 			}
 			parts, err := parts.resolve(config)
 			if err != nil {
@@ -273,6 +287,13 @@ const maxForwarded = 16 << 10
 // expand makes the upstream request for one client request. A *valueError is
 // the client's fault.
 func (t *requestTemplate) expand(get lookup, client *http.Request) (upstreamRequest, error) {
+	values := get
+	get = func(name string) (string, bool) {
+		if isPollPlaceholder(name) {
+			return pollMark(name), true
+		}
+		return values(name)
+	}
 	path, err := t.path.expand(get)
 	if err != nil {
 		return upstreamRequest{}, err
@@ -345,12 +366,17 @@ func (t *requestTemplate) expand(get lookup, client *http.Request) (upstreamRequ
 
 // build makes the HTTP request of one poll. The URL is parsed again and its
 // origin held against the configured one: a second lock on the same door.
-func (r *upstreamRequest) build(ctx context.Context) (*http.Request, error) {
+// Where parts of it tell the time of the last good answer, at is that time.
+func (r *upstreamRequest) build(ctx context.Context, at time.Time) (*http.Request, error) {
+	escapeBody := func(s string) string { return s } // no time needs escaping in JSON
+	if strings.HasPrefix(r.header.Get("Content-Type"), typeForm) {
+		escapeBody = url.QueryEscape
+	}
 	var body io.Reader
 	if r.body != "" {
-		body = strings.NewReader(r.body)
+		body = strings.NewReader(fillTimes(r.body, at, escapeBody))
 	}
-	req, err := http.NewRequestWithContext(ctx, r.method, r.url, body)
+	req, err := http.NewRequestWithContext(ctx, r.method, fillTimes(r.url, at, url.QueryEscape), body)
 	if err != nil {
 		return nil, errors.New("the expanded URL is not valid")
 	}
@@ -361,6 +387,9 @@ func (r *upstreamRequest) build(ctx context.Context) (*http.Request, error) {
 	req.Host = r.host
 	return req, nil
 }
+
+// timed tells whether the request tells the time of the last good answer.
+func (r *upstreamRequest) timed() bool { return strings.Contains(r.url+r.body, "\x00") }
 
 // key hashes the request together with everything else that decides the
 // document. Every part carries its length: no two requests meet in one key.

@@ -125,6 +125,7 @@ func newRig(t *testing.T, h *Handler) *rig {
 	sources = &pool{sources: make(map[[32]byte]*source), endpoints: make(map[string]*endpoint)}
 	mine := sources
 	h.terms.pool = mine
+	hosts = newHostTable() // no other test's sources spread this one's
 	t.Cleanup(func() {
 		mine.closeAll()
 		sources = before

@@ -35,13 +35,15 @@ const (
 	// quietGrowth is the factor by which the interval grows, in percent, with
 	// each poll that brings nothing new.
 	quietGrowth = 150
+	// phaseStep is the most by which one interval grows to spread sources.
+	phaseStep = 0.125
 )
 
 // pace is the schedule of one source as it goes. It belongs to the source's
 // goroutine.
 type pace struct {
 	schedule
-	phase    float64 // of the interval, by which the second poll is late; see host
+	phase    float64 // the part of the interval by which polls still have to move; see host
 	current  time.Duration
 	failures int       // in a row
 	refused  time.Time // Retry-After: no poll before, not even a poked one
@@ -80,9 +82,11 @@ func (p *pace) after(o polled) time.Time {
 	if p.load > 0 {
 		d = max(d, took*100/time.Duration(p.load))
 	}
-	d += time.Duration(p.phase * float64(d))
-	p.phase = 0
-	return o.begun.Add(d)
+	// A little later each time, until the phase is reached: nobody waits much
+	// longer for a change, and no interval is shorter than it should be.
+	step := min(p.phase, phaseStep)
+	p.phase -= step
+	return o.begun.Add(d + time.Duration(step*float64(p.interval)))
 }
 
 // adapt is the interval after a success.

@@ -400,11 +400,11 @@ func TestSourcesSpreadOverTheInterval(t *testing.T) {
 		for i := range n {
 			startSource(t, &Handler{Upstream: fmt.Sprintf("http://spread.test/%d", i), Interval: caddy.Duration(10 * time.Second)}, u)
 		}
-		wait(100 * time.Second)
+		wait(200 * time.Second)
 		buckets := make(map[time.Duration]int)
 		late := 0
 		for _, at := range u.polls() {
-			if at >= 50*time.Second && at < 60*time.Second {
+			if at >= 150*time.Second && at < 160*time.Second {
 				buckets[at/time.Second]++
 				late++
 			}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"sync/atomic"
 	"time"
-
-	"github.com/pollsse/caddy-poll-sse/jsondiff"
 )
 
 // settings are what decides a source beside the request itself. Two handlers
@@ -15,6 +13,10 @@ type settings struct {
 	Schedule  schedule
 	MaxBody   int64
 	Format    string // of the upstream's body
+	Pages     pagination
+	Since     []sinceParam
+	Append    appended
+	Filter    filterSettings
 	History   int
 	Linger    time.Duration
 	Transport string // the transport's JSON
@@ -68,14 +70,18 @@ func newSource(key [32]byte, req upstreamRequest, set settings, lk link, total *
 		maxBody:  set.MaxBody,
 		format:   set.Format,
 		schedule: set.Schedule,
+		pages:    set.Pages,
+		since:    set.Since,
+		append:   set.Append,
 		link:     func() link { return *s.link.Load() },
 		total:    total,
 	}
+	filter, _ := set.Filter.parse() // Validate has seen it
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
 	go func() {
 		defer close(s.done)
-		p.run(ctx, newDiffer(ids, jsondiff.Options{}), s.log, s.poke)
+		p.run(ctx, newDiffer(ids, filter), s.log, s.poke)
 	}()
 	return s
 }
