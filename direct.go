@@ -61,7 +61,7 @@ func now() time.Duration { return time.Since(started) }
 // newDirect prepares the stream of a connection that was taken over. It takes
 // over its subscription to src, and a rendition joined for it.
 func newDirect(fd int, r *rendition, src *source, t *terms, c cursor, client netip.AddrPort, announce bool) *direct {
-	first := newBlock(func(dst []byte) []byte { return appendOpening(dst, t.retry, c.resume, announce) })
+	first := newBlock(func(dst []byte) []byte { return appendOpening(dst, t.key, t.retry, c.resume, announce) })
 	s := &direct{fd: int32(fd), rendition: r, source: src, terms: t, cursor: c, client: client, rest: first.framed, begun: now()}
 	s.deadline = s.begun + t.age - rand.N(t.age/10+1)
 	s.next = endedAge

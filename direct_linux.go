@@ -374,7 +374,7 @@ func (w *writer) unblock(s *direct) {
 func (w *writer) end(s *direct, why string) {
 	s.why = why
 	s.deadline = w.clock + writeTimeout
-	last := newBlock(func(dst []byte) []byte { return appendFarewell(dst, why) })
+	last := newBlock(func(dst []byte) []byte { return appendFarewell(dst, s.terms.key, why) })
 	// Copied: what it has begun to read is everybody's.
 	s.rest = append(append(s.rest[:len(s.rest):len(s.rest)], last.framed...), lastChunk...)
 }

@@ -78,10 +78,7 @@ func appendRetry(dst []byte, after time.Duration) []byte {
 }
 
 // comment is what keeps a silent connection open: every parser ignores it.
-var (
-	comment      = []byte(":\n\n")
-	commentBlock = newBlock(func(dst []byte) []byte { return append(dst, comment...) })
-)
+var comment = []byte(":\n\n")
 
 // appendStatus appends a status event. It carries no id: a state is not a
 // version of the document.
