@@ -1,6 +1,7 @@
 package pollsse
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"net/netip"
 	"runtime"
@@ -150,11 +151,15 @@ func (m *mailbox) give(s *direct) bool {
 	return true
 }
 
-// writers are the goroutines that write direct streams, one for each core.
-// They start with the first stream and end, and every stream with them, when
-// exit is closed.
+// writers are the goroutines that write direct streams. They start with the
+// first stream and end, and every stream with them, when exit is closed.
+//
+// There is one for every two cores. One for each costs a third more processor
+// time a delivery where the system is at its limit: what is written has to be
+// carried on too, and then every writer is switched away from all the time.
 type writers struct {
-	exit <-chan struct{}
+	exit     <-chan struct{}
+	patience time.Duration // with a client that takes nothing; 0: writeTimeout
 
 	mu      sync.Mutex
 	all     []*writer
@@ -190,8 +195,8 @@ func (ws *writers) start() []*writer {
 		return nil
 	default:
 	}
-	for len(ws.all) < runtime.GOMAXPROCS(0) {
-		w, err := newWriter()
+	for len(ws.all) < (runtime.GOMAXPROCS(0)+1)/2 {
+		w, err := newWriter(cmp.Or(ws.patience, writeTimeout))
 		if err != nil {
 			break // serve with what there is
 		}
