@@ -21,6 +21,9 @@ func preferredWait(h http.Header, most time.Duration) time.Duration {
 				continue
 			}
 			n, err := strconv.ParseUint(strings.Trim(strings.TrimSpace(value), `"`), 10, 31)
+			if errors.Is(err, strconv.ErrRange) {
+				return most
+			}
 			if err != nil {
 				return 0
 			}
@@ -143,6 +146,22 @@ func writeDocument(w http.ResponseWriter, r *http.Request, v view, private bool)
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(v.doc.text)
 	}
+}
+
+// cacheStatus tells, in the terms of RFC 9211, how a document came to the
+// client: from the source, with what is left of its interval (less than
+// nothing where the upstream is late) and why it is stale, or, where the
+// request had to wait for the first poll, from the upstream.
+func cacheStatus(v view, waited bool, interval time.Duration) string {
+	if waited {
+		return "poll_sse; fwd=miss; stored"
+	}
+	ttl := int64((interval - max(0, time.Since(v.validated))) / time.Second)
+	value := "poll_sse; hit; ttl=" + strconv.FormatInt(ttl, 10)
+	if v.status.state == stateStale {
+		value += "; detail=" + v.status.reason
+	}
+	return value
 }
 
 // prefersEventStream tells whether a request asks for a stream: it names

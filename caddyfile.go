@@ -24,12 +24,28 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 // UnmarshalCaddyfile sets up the handler from a directive:
 //
 //	poll_sse [<matcher>] <upstream-url> {
-//		interval           <duration>
+//		interval           <duration> [<duration while nothing changes>]
+//		max_interval       <duration>
+//		honor              on|off
+//		max_load           <percent>
+//		host_polls         <count>
+//		stale_after        <duration>
 //		timeout            <duration>
+//		method             GET|POST|QUERY|SEARCH|REPORT
+//		body               <text>
+//		basic_auth         <user> <password>
+//		bearer_file        <path>
+//		oauth2             <token-url> <client-id> <client-secret> {
+//			scope <scope>...
+//			param <name> <value>
+//			auth  header|body
+//		}
 //		header_up          [+|-]<field> [<value>]
 //		forward            <field>|cookie:<name>...
 //		transport http     { ... }
+//		always_on
 //		max_body           <size>
+//		upstream_format    auto|json|ndjson
 //		format             patch|merge|snapshot
 //		event              snapshot|patch|merge|status <name>
 //		heartbeat          <duration>
@@ -56,7 +72,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return d.ArgErr()
 	}
 	var errs []error
-	if _, err := compileURL(h.Upstream, sampleLookup); err != nil {
+	if err := checkUpstream(h.Upstream); err != nil {
 		errs = append(errs, d.WrapErr(err))
 	}
 	seen := make(map[string]bool)
@@ -90,7 +106,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if len(problems(errors.Join(errs...))) == 0 {
 		written := *h
 		written.setDefaults()
-		for _, err := range problems(checkEventNames(&written)) {
+		for _, err := range problems(written.checkTogether()) {
 			errs = append(errs, d.WrapErr(err))
 		}
 	}
@@ -133,12 +149,26 @@ func (o option) repeats() bool {
 	return o.name == "header_up" || o.name == "forward" || o.name == "event"
 }
 
-// sampleLookup stands in for values that are not known before the server runs.
-func sampleLookup(name string) (string, bool) {
-	if value, ok := caddy.NewReplacer().GetString(name); ok && value != "" {
-		return value, true
+// checkUpstream checks a URL in which placeholders of the configuration may have
+// no value before the server runs. Those may stand for a scheme or a host, a
+// port, or both at once: what one of them makes right is not refused.
+func checkUpstream(upstream string) error {
+	var first error
+	for _, sample := range []string{"https", "443", "https://host"} {
+		_, err := compileURL(upstream, func(name string) (string, bool) {
+			if value, ok := caddy.NewReplacer().GetString(name); ok && value != "" {
+				return value, true
+			}
+			return sample, isConfigPlaceholder(name)
+		})
+		if err == nil {
+			return nil
+		}
+		if first == nil {
+			first = err
+		}
 	}
-	return "https", isConfigPlaceholder(name)
+	return first
 }
 
 // Interface guard.

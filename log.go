@@ -35,6 +35,10 @@ const (
 type status struct {
 	state, reason string
 	since         time.Time
+	// validated is when the upstream last confirmed the document, where that
+	// is before since: the age of a stale one. A live one is never older than
+	// the schedule makes it.
+	validated time.Time
 }
 
 // log is the bounded history of one source: the current document, its state,
@@ -111,7 +115,10 @@ func (l *log) record(p publication) []chan struct{} {
 		if p.state == l.status.state {
 			since = l.status.since
 		}
-		l.status = status{p.state, p.reason, since}
+		l.status = status{state: p.state, reason: p.reason, since: since}
+		if p.state == stateStale {
+			l.status.validated = l.validated
+		}
 		l.statusPos = pos
 		news = true
 	}

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -51,10 +52,70 @@ type Handler struct {
 	// Default: 5s. From 100ms to 24h.
 	Interval caddy.Duration `json:"interval,omitempty"`
 
+	// What the interval grows to, by half with each poll, while the document
+	// does not change; the first change takes it back to interval. The second
+	// argument of interval in a Caddyfile. Default: the interval, which then
+	// does not grow. From interval to 24h.
+	QuietInterval caddy.Duration `json:"quiet_interval,omitempty"`
+
+	// The longest pause that failures, or the wishes of the upstream that
+	// honor follows, can make between polls. Only Retry-After can ask for
+	// more, up to 1h. Default: 1m, or the longer of the intervals. From
+	// quiet_interval to 24h.
+	MaxInterval caddy.Duration `json:"max_interval,omitempty"`
+
+	// Whether Cache-Control, Expires and X-Poll-Interval of the upstream
+	// lengthen the interval, up to max_interval; they never shorten it.
+	// Retry-After is obeyed in any case. Default: true.
+	Honor *bool `json:"honor,omitempty"`
+
+	// The largest share of the upstream's time that polls of one document
+	// take, in percent: where a poll took 2s, 50 leaves it alone for the next
+	// 2s. Default: 50. From 1 to 100.
+	MaxLoad int `json:"max_load,omitempty"`
+
+	// How many polls one upstream host gets at the same time, from every
+	// poll_sse of this server together; the others wait for their turn,
+	// first come, first served. Default: 16. At least 1.
+	HostPolls int `json:"host_polls,omitempty"`
+
+	// How long an upstream may go without a good answer, from the start of
+	// the first poll that brought none, before its document is called stale.
+	// Default: 0, stale with the first poll that fails. At most 24h.
+	StaleAfter caddy.Duration `json:"stale_after,omitempty"`
+
 	// How long one poll may take, from dial to the last byte, and how long a
 	// request waits for the first document before it is answered with 504.
 	// Default: 10s. From 100ms to 5m.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
+
+	// The method of the polls: GET, POST, QUERY, SEARCH or REPORT.
+	// Default: GET, or POST with a body.
+	Method string `json:"method,omitempty"`
+
+	// The body of the polls: JSON, a form, or, without placeholders of the
+	// request, any other text; Content-Type follows from its look unless
+	// header_up sets it. Placeholders have a dot in their name, so that
+	// GraphQL keeps its braces. In a JSON string and in a form they are
+	// escaped; elsewhere in JSON they are a number, true, false or null.
+	// At most 1 MiB.
+	Body string `json:"body,omitempty"`
+
+	// The server's own user name and password at the upstream. Placeholders:
+	// {env.*}, {file.*} and {system.*}.
+	BasicAuth *basicAuth `json:"basic_auth,omitempty"`
+
+	// The path of a file that holds the server's own bearer token at the
+	// upstream. It is read for each poll, so that a renewed token is used at
+	// once. At most 64 KiB.
+	BearerFile string `json:"bearer_file,omitempty"`
+
+	// The server's own OAuth2 client at the upstream: a token is asked for
+	// with the client credentials grant, through the same transport, kept
+	// for every source of the client, renewed a minute before its end (or a
+	// quarter of its life where that is less), and once where the upstream
+	// answers 401, at most once a minute.
+	OAuth2 *oauth2Config `json:"oauth2,omitempty"`
 
 	// Request header fields to set, add or delete on each poll. Values may
 	// hold placeholders; those of the client's request make the document
@@ -69,9 +130,22 @@ type Handler struct {
 	// How to reach the upstream: the http transport of reverse_proxy.
 	TransportRaw json.RawMessage `json:"transport,omitempty" caddy:"namespace=http.reverse_proxy.transport inline_key=protocol"`
 
+	// Whether the document is polled from the start of the configuration to
+	// its end, so that the first subscriber gets it at once. The upstream
+	// request must not depend on the client's. Default: false.
+	AlwaysOn bool `json:"always_on,omitempty"`
+
 	// The largest body in bytes, decoded, that is taken for a document; what
 	// is larger makes the document stale. Default: 10 MiB. At most 256 MiB.
 	MaxBody int64 `json:"max_body,omitempty"`
+
+	// What the upstream's body is: json, ndjson (JSON texts on lines of their
+	// own, or behind record separators, which become one list), or auto, by
+	// its Content-Type. In any case the content codings gzip, deflate and
+	// zstd, a byte order mark, the charset that Content-Type names, a prefix
+	// such as )]}' that guards against inclusion as a script, and a JSONP
+	// call are taken off. Default: auto.
+	UpstreamFormat string `json:"upstream_format,omitempty"`
 
 	// What a change is sent as: patch (RFC 6902), merge (RFC 7396, with a
 	// snapshot where it cannot express the change) or snapshot.
@@ -152,6 +226,32 @@ type Handler struct {
 	logger     *zap.Logger
 }
 
+// basicAuth is a user name and password, RFC 7617.
+type basicAuth struct {
+	// The user name, without a colon. Required.
+	Username string `json:"username,omitempty"`
+	// The password.
+	Password string `json:"password,omitempty"`
+}
+
+// oauth2Config is the client credentials grant, RFC 6749 section 4.4.
+// Placeholders: {env.*}, {file.*} and {system.*}.
+type oauth2Config struct {
+	// The token endpoint: http or https, absolute. Required.
+	TokenURL string `json:"token_url,omitempty"`
+	// The client's id. Required.
+	ClientID string `json:"client_id,omitempty"`
+	// The client's secret.
+	ClientSecret string `json:"client_secret,omitempty"`
+	// The scopes to ask for. Default: none, the endpoint decides.
+	Scopes []string `json:"scopes,omitempty"`
+	// Further parameters for the endpoint, such as audience.
+	Params map[string]string `json:"params,omitempty"`
+	// Where id and secret go: header (HTTP Basic) or body.
+	// Default: header.
+	Auth string `json:"auth,omitempty"`
+}
+
 // generations numbers configurations, so that a source follows the newest.
 var generations atomic.Uint64
 
@@ -173,18 +273,19 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 			return fmt.Errorf("registering metrics: %w", err)
 		}
 	}
-	h.request, h.requestErr = h.compile(caddy.NewReplacer())
-	h.settings = settings{
-		Schedule:  schedule{interval: time.Duration(h.Interval), timeout: time.Duration(h.Timeout)},
-		MaxBody:   h.MaxBody,
-		History:   *h.History,
-		Linger:    time.Duration(h.Linger),
-		Transport: string(h.TransportRaw),
-	}
-	h.settingKey = fmt.Appendf(nil, "%+v", h.settings)
+	h.prepare(caddy.NewReplacer())
 	transport, err := h.loadTransport(ctx)
 	h.requestErr = errors.Join(h.requestErr, err)
 	h.link = link{transport, h.logger, generations.Add(1)}
+
+	if h.AlwaysOn {
+		app, err := ctx.App("poll_sse")
+		if err != nil {
+			return err
+		}
+		on := app.(*alwaysOn)
+		on.handlers = append(on.handlers, h)
+	}
 
 	reload := make(chan struct{})
 	h.terms = terms{
@@ -217,7 +318,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 				return
 			}
 			close(reload)
-			watchExit()
+			watchExit(h.terms.pool)
 		}))
 	}
 	if h.Compress == compressGzip || h.Compress == "" && h.request != nil && !h.request.private {
@@ -226,6 +327,34 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		h.gzipTerms = &zipped
 	}
 	return nil
+}
+
+// prepare makes the upstream request and the settings of its sources.
+func (h *Handler) prepare(repl *caddy.Replacer) {
+	h.request, h.requestErr = h.compile(repl)
+	h.settings = settings{
+		Schedule:  h.schedule(),
+		MaxBody:   h.MaxBody,
+		Format:    h.UpstreamFormat,
+		History:   *h.History,
+		Linger:    time.Duration(h.Linger),
+		Transport: string(h.TransportRaw),
+	}
+	h.settingKey = fmt.Appendf(nil, "%#v", h.settings)
+}
+
+// schedule is when this configuration has its sources polled.
+func (h *Handler) schedule() schedule {
+	return schedule{
+		interval:  time.Duration(h.Interval),
+		quiet:     time.Duration(h.QuietInterval),
+		longest:   time.Duration(h.MaxInterval),
+		timeout:   time.Duration(h.Timeout),
+		load:      h.MaxLoad,
+		hostPolls: h.HostPolls,
+		stale:     time.Duration(h.StaleAfter),
+		ignore:    !*h.Honor,
+	}
 }
 
 // loadTransport loads the configured transport, or a plain http one.
@@ -259,6 +388,9 @@ func (t pollTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return t.HTTPTransport.RoundTrip(r.WithContext(context.WithValue(r.Context(), caddy.ReplacerCtxKey, caddy.NewReplacer())))
 }
 
+// CloseIdleConnections serves http.Client.CloseIdleConnections.
+func (t pollTransport) CloseIdleConnections() { t.Transport.CloseIdleConnections() }
+
 // compile makes the template of the upstream request.
 func (h *Handler) compile(repl *caddy.Replacer) (*requestTemplate, error) {
 	t, err := compileURL(h.Upstream, repl.GetString)
@@ -277,7 +409,61 @@ func (h *Handler) compile(repl *caddy.Replacer) (*requestTemplate, error) {
 			errs = append(errs, errors.New("header_up: replace is not supported; set the field instead"))
 		}
 	}
-	return t, errors.Join(errs...)
+	errs = append(errs, t.compileBody(h.Method, h.Body, repl.GetString))
+	t.credentials, err = h.credentials(repl.GetString)
+	if h.AlwaysOn && t.dynamic() {
+		errs = append(errs, errors.New("always_on: the upstream request depends on the client's; there is none to start with"))
+	}
+	return t, errors.Join(append(errs, err)...)
+}
+
+// credentials expands the server's own credentials.
+func (h *Handler) credentials(config lookup) (credentials, error) {
+	var errs []error
+	expand := func(option, text string) string {
+		t := parseTemplate(text, verbatim)
+		for _, name := range t.placeholders() {
+			if !isConfigPlaceholder(name) {
+				errs = append(errs, fmt.Errorf("%s: only {env.*}, {file.*} and {system.*} may stand here, not {%s}; forward sends what is the client's", option, name))
+				return ""
+			}
+		}
+		value, err := t.expand(config)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", option, err))
+		}
+		return value
+	}
+	var c credentials
+	if b := h.BasicAuth; b != nil {
+		user := expand("basic_auth", b.Username)
+		if user == "" || strings.Contains(user, ":") {
+			errs = append(errs, errors.New("basic_auth: need a user name, without a colon"))
+		}
+		c.basic = user + ":" + expand("basic_auth", b.Password)
+	}
+	c.bearerFile = expand("bearer_file", h.BearerFile)
+	if o := h.OAuth2; o != nil {
+		params := make(url.Values)
+		for name, value := range o.Params {
+			params.Set(name, expand("oauth2", value))
+		}
+		c.oauth2 = oauth2Client{
+			tokenURL: expand("oauth2", o.TokenURL), id: expand("oauth2", o.ClientID), secret: expand("oauth2", o.ClientSecret),
+			scopes: strings.Join(o.Scopes, " "), params: params.Encode(), inBody: o.Auth == "body",
+		}
+		u, err := url.Parse(c.oauth2.tokenURL)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
+			errs = append(errs, errors.New("oauth2: need the absolute URL of the token endpoint, without credentials"))
+		}
+		if c.oauth2.id == "" {
+			errs = append(errs, errors.New("oauth2: need a client_id"))
+		}
+		if o.Auth != "" && o.Auth != "header" && o.Auth != "body" {
+			errs = append(errs, fmt.Errorf("oauth2: auth %q: need header or body", o.Auth))
+		}
+	}
+	return c, errors.Join(errs...)
 }
 
 // Validate reports everything that is wrong with the configuration at once.
@@ -409,6 +595,7 @@ func (h *Handler) deliverDirectly(w http.ResponseWriter, r *http.Request, s *sou
 func (h *Handler) serveDocument(w http.ResponseWriter, r *http.Request, s *source) error {
 	s.endpoint.counters.answers.Add(1)
 	wait := preferredWait(r.Header, time.Duration(h.MaxWait))
+	cold := !s.log.view().polled
 	v, err := answer{s.log, time.Duration(h.Timeout), wait, h.terms.drain.exit}.get(r)
 	switch {
 	case r.Context().Err() != nil:
@@ -423,6 +610,8 @@ func (h *Handler) serveDocument(w http.ResponseWriter, r *http.Request, s *sourc
 	if wait > 0 && r.Header.Get("If-None-Match") != "" {
 		w.Header().Set("Preference-Applied", "wait="+strconv.Itoa(int(wait/time.Second)))
 	}
+	// Added, not set: caches on the way append theirs, RFC 9211 section 2.
+	w.Header().Add("Cache-Status", cacheStatus(v, cold, time.Duration(h.Interval)))
 	writeDocument(w, r, v, h.request.private)
 	return nil
 }
@@ -541,7 +730,7 @@ func isUpgrade(h http.Header) bool {
 // configuration.
 var (
 	exit    = make(chan struct{})
-	endAll  = sync.OnceFunc(func() { close(exit) })
+	endAll  = sync.OnceFunc(func() { close(exit); go cutOff() })
 	watcher atomic.Bool
 	directs = &writers{exit: exit}
 )
@@ -558,7 +747,7 @@ const (
 // watchExit looks for the exit on behalf of streams that outlived their
 // configuration: their own server's shutdown hook has fired already, and no
 // other module is told in time. It runs until there are no streams left.
-func watchExit() {
+func watchExit(p *pool) {
 	if !watcher.CompareAndSwap(false, true) {
 		return
 	}
@@ -569,7 +758,7 @@ func watchExit() {
 				endAll()
 				return
 			}
-			if sources.subscribed() {
+			if p.subscribed() {
 				idle = 0
 			}
 			time.Sleep(100 * time.Millisecond)

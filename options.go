@@ -27,16 +27,52 @@ type option struct {
 }
 
 var options = []option{
-	duration("interval", 5*time.Second, 100*time.Millisecond, 24*time.Hour, func(h *Handler) *caddy.Duration { return &h.Interval }),
+	{name: "interval", parse: parseInterval, apply: func(h *Handler) {
+		setDefault(&h.Interval, caddy.Duration(5*time.Second))
+		setDefault(&h.QuietInterval, h.Interval)
+	}, check: checkInterval},
+	{name: "max_interval", parse: intervalOption("max_interval").parse, apply: func(h *Handler) {
+		setDefault(&h.MaxInterval, max(h.Interval, h.QuietInterval, caddy.Duration(time.Minute)))
+	}, check: func(h *Handler) error {
+		return intervalOption("max_interval").check(h)
+	}},
+	onOff("honor", func(h *Handler) **bool { return &h.Honor }),
+	{name: "max_load", parse: parseLoad, apply: func(h *Handler) { setDefault(&h.MaxLoad, 50) }, check: func(h *Handler) error {
+		if h.MaxLoad < 1 || h.MaxLoad > 100 {
+			return fmt.Errorf("max_load %d: need 1 to 100 percent", h.MaxLoad)
+		}
+		return nil
+	}},
+	count("host_polls", 16, func(h *Handler) *int { return &h.HostPolls }),
+	duration("stale_after", 0, 0, 24*time.Hour, func(h *Handler) *caddy.Duration { return &h.StaleAfter }),
 	duration("timeout", 10*time.Second, 100*time.Millisecond, 5*time.Minute, func(h *Handler) *caddy.Duration { return &h.Timeout }),
+	{name: "method", parse: parseText(func(h *Handler) *string { return &h.Method })},
+	{name: "body", parse: parseText(func(h *Handler) *string { return &h.Body })},
+	{name: "basic_auth", parse: parseBasicAuth},
+	{name: "bearer_file", parse: parseText(func(h *Handler) *string { return &h.BearerFile })},
+	{name: "oauth2", parse: parseOAuth2},
 	{name: "header_up", parse: parseHeaderUp, check: checkHeaderUp},
 	{name: "forward", parse: parseForward, check: checkForward},
 	{name: "transport", parse: parseTransport},
+	{name: "always_on", parse: func(h *Handler, d *caddyfile.Dispenser) error {
+		if d.NextArg() {
+			return d.ArgErr()
+		}
+		h.AlwaysOn = true
+		return nil
+	}},
 	{name: "max_body", parse: parseMaxBody, apply: func(h *Handler) { setDefault(&h.MaxBody, 10<<20) }, check: func(h *Handler) error {
 		if h.MaxBody < 1 || h.MaxBody > 256<<20 {
 			return fmt.Errorf("max_body %d: need 1 to 256 MiB, as in 10MiB", h.MaxBody)
 		}
 		return nil
+	}},
+	{name: "upstream_format", parse: parseText(func(h *Handler) *string { return &h.UpstreamFormat }), apply: func(h *Handler) { setDefault(&h.UpstreamFormat, formatAuto) }, check: func(h *Handler) error {
+		switch h.UpstreamFormat {
+		case formatAuto, formatJSON, formatNDJSON:
+			return nil
+		}
+		return fmt.Errorf("upstream_format %q: need auto, json or ndjson", h.UpstreamFormat)
 	}},
 	{name: "format", parse: parseText(func(h *Handler) *string { return &h.Format }), apply: func(h *Handler) { setDefault(&h.Format, formatPatch) }, check: func(h *Handler) error {
 		switch h.Format {
@@ -109,7 +145,40 @@ func (h *Handler) checkOptions() error {
 			errs = append(errs, o.check(h))
 		}
 	}
-	return errors.Join(append(errs, checkEventNames(h))...)
+	return errors.Join(append(errs, h.checkTogether())...)
+}
+
+// checkTogether reports options that do not fit together, in whatever order
+// they were given.
+func (h *Handler) checkTogether() error {
+	errs := []error{checkEventNames(h)}
+	if h.MaxInterval < h.Interval || h.MaxInterval < h.QuietInterval {
+		errs = append(errs, fmt.Errorf("max_interval %s: need no less than the interval", time.Duration(h.MaxInterval)))
+	}
+	ways := 0
+	for _, given := range []bool{h.BasicAuth != nil, h.BearerFile != "", h.OAuth2 != nil, h.setsAuthorization()} {
+		if given {
+			ways++
+		}
+	}
+	if ways > 1 {
+		errs = append(errs, errors.New("a request has one Authorization: basic_auth, bearer_file, oauth2, header_up Authorization and forward Authorization exclude each other"))
+	}
+	return errors.Join(errs...)
+}
+
+// setsAuthorization tells whether header_up or forward send Authorization.
+func (h *Handler) setsAuthorization() bool {
+	names := slices.Clone(h.Forward)
+	if h.HeaderUp != nil {
+		for _, fields := range []http.Header{h.HeaderUp.Set, h.HeaderUp.Add} {
+			for name := range fields {
+				names = append(names, name)
+			}
+		}
+		names = append(names, h.HeaderUp.Delete...)
+	}
+	return slices.ContainsFunc(names, func(name string) bool { return strings.EqualFold(name, "Authorization") })
 }
 
 func setDefault[T comparable](field *T, value T) {
@@ -148,6 +217,86 @@ func duration(name string, initial, least, most time.Duration, field func(*Handl
 				return fmt.Errorf("%s %s: need %s to %s", name, value, least, most)
 			}
 			return nil
+		},
+	}
+}
+
+const (
+	shortestInterval = 100 * time.Millisecond
+	longestInterval  = 24 * time.Hour
+)
+
+func intervalOption(name string) option {
+	fields := map[string]func(*Handler) *caddy.Duration{
+		"interval":       func(h *Handler) *caddy.Duration { return &h.Interval },
+		"quiet_interval": func(h *Handler) *caddy.Duration { return &h.QuietInterval },
+		"max_interval":   func(h *Handler) *caddy.Duration { return &h.MaxInterval },
+	}
+	return duration(name, 5*time.Second, shortestInterval, longestInterval, fields[name])
+}
+
+// parseInterval takes interval <duration> [<quiet duration>].
+func parseInterval(h *Handler, d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) == 0 || len(args) > 2 {
+		return d.Errf("interval: need <duration> [<duration while nothing changes>], as in interval 2s 30s")
+	}
+	for i, field := range []*caddy.Duration{&h.Interval, &h.QuietInterval}[:len(args)] {
+		value, err := caddy.ParseDuration(args[i])
+		if err != nil {
+			return d.Errf("interval %q: need a duration such as 5s", args[i])
+		}
+		if value == 0 {
+			// In JSON 0 stands for the default; here it was said.
+			return d.Errf("interval 0: need %s to %s", shortestInterval, longestInterval)
+		}
+		*field = caddy.Duration(value)
+	}
+	return nil
+}
+
+func checkInterval(h *Handler) error {
+	if err := intervalOption("interval").check(h); err != nil {
+		return err
+	}
+	if h.QuietInterval < h.Interval {
+		return fmt.Errorf("interval %s %s: the second is the slower one", time.Duration(h.Interval), time.Duration(h.QuietInterval))
+	}
+	return intervalOption("quiet_interval").check(h)
+}
+
+func parseLoad(h *Handler, d *caddyfile.Dispenser) error {
+	text, err := oneArgument(d)
+	if err != nil {
+		return err
+	}
+	n, err := strconv.Atoi(strings.TrimSuffix(text, "%"))
+	if err != nil || n < 1 {
+		return d.Errf("max_load %q: need 1 to 100 percent, as in 50%%", text)
+	}
+	h.MaxLoad = n
+	return nil
+}
+
+// onOff is an option that is on unless it is turned off.
+func onOff(name string, field func(*Handler) **bool) option {
+	return option{
+		name: name,
+		parse: func(h *Handler, d *caddyfile.Dispenser) error {
+			text, err := oneArgument(d)
+			if err != nil {
+				return err
+			}
+			if text != "on" && text != "off" {
+				return d.Errf("%s %q: need on or off", name, text)
+			}
+			*field(h) = new(text == "on")
+			return nil
+		},
+		apply: func(h *Handler) {
+			if *field(h) == nil {
+				*field(h) = new(true)
+			}
 		},
 	}
 }
@@ -267,6 +416,40 @@ func checkHeaderUp(h *Handler) error {
 			errs = append(errs, fmt.Errorf("header_up %q: not a header field name", name))
 		case isReserved(name):
 			errs = append(errs, fmt.Errorf("header_up %s: this field belongs to the connection or to the poller", name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func parseBasicAuth(h *Handler, d *caddyfile.Dispenser) error {
+	h.BasicAuth = new(basicAuth)
+	if !d.Args(&h.BasicAuth.Username, &h.BasicAuth.Password) || d.NextArg() {
+		return d.Errf("basic_auth: need <user> <password>, the latter as {env.NAME} or {file.PATH}")
+	}
+	return nil
+}
+
+func parseOAuth2(h *Handler, d *caddyfile.Dispenser) error {
+	o := new(oauth2Config)
+	h.OAuth2 = o
+	if !d.Args(&o.TokenURL, &o.ClientID, &o.ClientSecret) || d.NextArg() {
+		return d.Errf("oauth2: need <token-url> <client-id> <client-secret>, the last as {env.NAME} or {file.PATH}")
+	}
+	var errs []error
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		name, args := d.Val(), d.RemainingArgs()
+		switch {
+		case name == "scope" && len(args) > 0:
+			o.Scopes = append(o.Scopes, args...)
+		case name == "auth" && len(args) == 1:
+			o.Auth = args[0]
+		case name == "param" && len(args) == 2:
+			if o.Params == nil {
+				o.Params = make(map[string]string)
+			}
+			o.Params[args[0]] = args[1]
+		default:
+			errs = append(errs, d.Errf("oauth2: need scope <scope>..., auth header|body, or param <name> <value>, not %s", name))
 		}
 	}
 	return errors.Join(errs...)

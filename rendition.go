@@ -103,7 +103,9 @@ func (r *rendition) leave() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if r.key.enc.format == formatMerge {
-		l.mergeReaders.Add(-1)
+		// A little later: a client that returns is to find merge patches
+		// for what it missed, also if it was the only one.
+		time.AfterFunc(keepPlace, func() { l.mergeReaders.Add(-1) })
 	}
 	if r.readers--; r.readers == 0 {
 		r.silence.Stop()

@@ -14,6 +14,7 @@ import (
 type settings struct {
 	Schedule  schedule
 	MaxBody   int64
+	Format    string // of the upstream's body
 	History   int
 	Linger    time.Duration
 	Transport string // the transport's JSON
@@ -36,9 +37,11 @@ type source struct {
 
 	// The rest belongs to the pool.
 	endpoint    *endpoint
-	client      string // the address that made it
-	subscribers int
-	idle        *time.Timer // runs while there are no subscribers
+	client      string              // the address that made it
+	subscribers int                 // and holders
+	holders     int                 // handlers that are always on
+	names       map[string]struct{} // under which it was joined
+	idle        *time.Timer         // runs while there are no subscribers
 	idleSince   time.Time
 }
 
@@ -52,6 +55,7 @@ func newSource(key [32]byte, req upstreamRequest, set settings, lk link, total *
 		log:     newLog(set.History, time.Now()),
 		poke:    make(chan struct{}, 1),
 		done:    make(chan struct{}),
+		names:   make(map[string]struct{}),
 	}
 	s.link.Store(&lk)
 	var ids []byte
@@ -62,6 +66,7 @@ func newSource(key [32]byte, req upstreamRequest, set settings, lk link, total *
 	p := &poller{
 		request:  req,
 		maxBody:  set.MaxBody,
+		format:   set.Format,
 		schedule: set.Schedule,
 		link:     func() link { return *s.link.Load() },
 		total:    total,
@@ -79,7 +84,11 @@ func newSource(key [32]byte, req upstreamRequest, set settings, lk link, total *
 func (s *source) adopt(lk link) {
 	for {
 		old := s.link.Load()
-		if old.generation >= lk.generation || s.link.CompareAndSwap(old, &lk) {
+		if old.generation >= lk.generation {
+			return
+		}
+		if s.link.CompareAndSwap(old, &lk) {
+			old.retire()
 			return
 		}
 	}

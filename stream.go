@@ -72,6 +72,7 @@ func setStreamHeader(h http.Header) {
 func (s *stream) run(ctx context.Context) string {
 	r := s.log.join(s.key)
 	defer r.leave()
+	defer cuttable(s.w)()
 	s.w.WriteHeader(http.StatusOK)
 	if !s.write(appendOpening(nil, s.key, s.retry, s.cursor.resume, s.announce)) {
 		return s.gone(ctx)
