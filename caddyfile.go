@@ -67,6 +67,7 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //		max_age            <duration>
 //		max_wait           <duration>
 //		delivery           direct|handler
+//		compress           gzip|off
 //		stream_close_delay <duration>
 //		max_sources        <count>
 //		max_subscribers    <count>

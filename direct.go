@@ -1,6 +1,7 @@
 package pollsse
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"net/netip"
 	"runtime"
@@ -61,7 +62,7 @@ func now() time.Duration { return time.Since(started) }
 // newDirect prepares the stream of a connection that was taken over. It takes
 // over its subscription to src, and a rendition joined for it.
 func newDirect(fd int, r *rendition, src *source, t *terms, c cursor, client netip.AddrPort, announce bool) *direct {
-	first := newBlock(func(dst []byte) []byte { return appendOpening(dst, t.retry, c.resume, announce) })
+	first := newBlock(func(dst []byte) []byte { return appendOpening(dst, t.key, t.retry, c.resume, announce) })
 	s := &direct{fd: int32(fd), rendition: r, source: src, terms: t, cursor: c, client: client, rest: first.framed, begun: now()}
 	s.deadline = s.begun + t.age - rand.N(t.age/10+1)
 	s.next = endedAge
@@ -150,11 +151,15 @@ func (m *mailbox) give(s *direct) bool {
 	return true
 }
 
-// writers are the goroutines that write direct streams, one for each core.
-// They start with the first stream and end, and every stream with them, when
-// exit is closed.
+// writers are the goroutines that write direct streams. They start with the
+// first stream and end, and every stream with them, when exit is closed.
+//
+// There is one for every two cores. One for each costs a third more processor
+// time a delivery where the system is at its limit: what is written has to be
+// carried on too, and then every writer is switched away from all the time.
 type writers struct {
-	exit <-chan struct{}
+	exit     <-chan struct{}
+	patience time.Duration // with a client that takes nothing; 0: writeTimeout
 
 	mu      sync.Mutex
 	all     []*writer
@@ -190,8 +195,8 @@ func (ws *writers) start() []*writer {
 		return nil
 	default:
 	}
-	for len(ws.all) < runtime.GOMAXPROCS(0) {
-		w, err := newWriter()
+	for len(ws.all) < (runtime.GOMAXPROCS(0)+1)/2 {
+		w, err := newWriter(cmp.Or(ws.patience, writeTimeout))
 		if err != nil {
 			break // serve with what there is
 		}

@@ -58,7 +58,8 @@ func turnAway(fd int) {
 // full socket retains is the one block that it has begun; it must take 64 KiB
 // of it, or all of it, in writeTimeout.
 type writer struct {
-	mail mailbox
+	mail     mailbox
+	patience time.Duration // with a client that takes nothing
 
 	epoll  *os.File
 	epfd   int
@@ -92,7 +93,7 @@ const (
 // always is ready to be received from.
 var always = func() <-chan struct{} { c := make(chan struct{}); close(c); return c }()
 
-func newWriter() (*writer, error) {
+func newWriter(patience time.Duration) (*writer, error) {
 	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("making an epoll instance: %w", err)
@@ -111,6 +112,8 @@ func newWriter() (*writer, error) {
 		looked:  make(chan struct{}),
 		events:  make([]unix.EpollEvent, 256),
 		scratch: make([]byte, 16<<10),
+
+		patience: patience,
 	}, nil
 }
 
@@ -373,8 +376,8 @@ func (w *writer) unblock(s *direct) {
 // end has a stream end once its client has taken what it has begun to read.
 func (w *writer) end(s *direct, why string) {
 	s.why = why
-	s.deadline = w.clock + writeTimeout
-	last := newBlock(func(dst []byte) []byte { return appendFarewell(dst, why) })
+	s.deadline = w.clock + w.patience
+	last := newBlock(func(dst []byte) []byte { return appendFarewell(dst, s.terms.key, why) })
 	// Copied: what it has begun to read is everybody's.
 	s.rest = append(append(s.rest[:len(s.rest):len(s.rest)], last.framed...), lastChunk...)
 }
@@ -397,7 +400,7 @@ func (w *writer) sweep() {
 			}
 		}
 		switch {
-		case s.blocked && w.clock-s.takenSince > writeTimeout:
+		case s.blocked && w.clock-s.takenSince > w.patience:
 			w.close(s, endedWrite)
 		case w.clock < s.deadline:
 		case s.why != "":

@@ -250,6 +250,18 @@ func TestDirectSlowClientIsMovedForward(t *testing.T) {
 	}
 }
 
+func TestDirectStuckClientIsGivenUp(t *testing.T) {
+	rig := newDirectRig(t)
+	rig.ws.patience = 500 * time.Millisecond
+	rig.connect() // never reads
+	quick := rig.connect()
+	go func() { _, _ = io.Copy(io.Discard, quick) }()
+	for range 40 {
+		rig.publish(1 << 20)
+	}
+	rig.awaitSubscribers(1)
+}
+
 func TestDirectClientMaySendBytes(t *testing.T) {
 	rig := newDirectRig(t)
 	c := rig.connect()
@@ -301,7 +313,7 @@ func TestDirectDescriptorsAreReusedSafely(t *testing.T) {
 }
 
 func TestDirectStaleEventIsIgnored(t *testing.T) {
-	w, err := newWriter()
+	w, err := newWriter(writeTimeout)
 	if err != nil {
 		t.Fatal(err)
 	}

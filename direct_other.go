@@ -5,6 +5,7 @@ package pollsse
 import (
 	"errors"
 	"net"
+	"time"
 )
 
 // directDelivery says that this system has what direct delivery needs: epoll
@@ -15,7 +16,7 @@ var errNoWriter = errors.New("direct delivery needs Linux")
 
 type writer struct{ mail mailbox }
 
-func newWriter() (*writer, error)      { return nil, errNoWriter }
-func (*writer) run(<-chan struct{})    {}
-func descriptor(net.Conn) (int, error) { return -1, errNoWriter }
-func turnAway(int)                     {}
+func newWriter(time.Duration) (*writer, error) { return nil, errNoWriter }
+func (*writer) run(<-chan struct{})            {}
+func descriptor(net.Conn) (int, error)         { return -1, errNoWriter }
+func turnAway(int)                             {}

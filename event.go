@@ -78,10 +78,7 @@ func appendRetry(dst []byte, after time.Duration) []byte {
 }
 
 // comment is what keeps a silent connection open: every parser ignores it.
-var (
-	comment      = []byte(":\n\n")
-	commentBlock = newBlock(func(dst []byte) []byte { return append(dst, comment...) })
-)
+var comment = []byte(":\n\n")
 
 // statusTime is how status events write a time: RFC 3339 in UTC.
 const statusTime = "2006-01-02T15:04:05.000Z"

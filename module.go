@@ -226,6 +226,12 @@ type Handler struct {
 	// each. Default: direct.
 	Delivery string `json:"delivery,omitempty"`
 
+	// Whether streams are compressed for clients that accept gzip, once for
+	// all of them: gzip or off. Default: gzip, but off where the document
+	// depends on more than the public URL, as sizes then tell about
+	// secrets to whoever can have the upstream reflect his input.
+	Compress string `json:"compress,omitempty"`
+
 	// The time over which a reload ends the streams of the old
 	// configuration, each of which resumes at once. Negative: they stay
 	// until they end by themselves. Default: 5m. At most 24h.
@@ -251,6 +257,7 @@ type Handler struct {
 	settingKey []byte
 	link       link
 	terms      terms
+	gzipTerms  *terms // nil where streams are not compressed
 	logger     *zap.Logger
 }
 
@@ -407,6 +414,11 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 			close(reload)
 			watchExit(h.terms.pool)
 		}))
+	}
+	if h.Compress == compressGzip || h.Compress == "" && h.request != nil && !h.request.private {
+		zipped := h.terms
+		zipped.key.gzip = true
+		h.gzipTerms = &zipped
 	}
 	return nil
 }
@@ -627,6 +639,14 @@ func (h *Handler) serveStream(w http.ResponseWriter, r *http.Request, s *source,
 		}
 	}
 	setStreamHeader(w.Header())
+	use := &h.terms
+	if h.gzipTerms != nil {
+		w.Header().Add("Vary", "Accept-Encoding")
+		if acceptsGzip(r.Header) {
+			use = h.gzipTerms
+			w.Header().Set("Content-Encoding", "gzip")
+		}
+	}
 	s.endpoint.counters.streams.Add(1)
 	extra, _ := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields)
 	if extra != nil {
@@ -637,7 +657,7 @@ func (h *Handler) serveStream(w http.ResponseWriter, r *http.Request, s *source,
 			extra.Set(zap.String("delivery", deliveryDirect)) // another line tells of the end
 		}
 		var err error
-		taken, err = h.deliverDirectly(w, r, s, cursor{resume: resume}, inQuery)
+		taken, err = h.deliverDirectly(w, r, s, use, cursor{resume: resume}, inQuery)
 		if err != nil {
 			h.logger.Debug("taking over a connection", zap.Error(err))
 		}
@@ -647,12 +667,12 @@ func (h *Handler) serveStream(w http.ResponseWriter, r *http.Request, s *source,
 		w:        w,
 		control:  http.NewResponseController(w),
 		log:      s.log,
-		key:      h.terms.key,
+		key:      use.key,
 		cursor:   cursor{resume: resume},
 		announce: inQuery,
-		retry:    h.terms.retry,
-		age:      h.terms.age - rand.N(h.terms.age/10+1),
-		drain:    h.terms.drain,
+		retry:    use.retry,
+		age:      use.age - rand.N(use.age/10+1),
+		drain:    use.drain,
 	}
 	begun := time.Now()
 	why := st.run(r.Context())
@@ -670,7 +690,7 @@ func (h *Handler) serveStream(w http.ResponseWriter, r *http.Request, s *source,
 
 // deliverDirectly sends the header and hands the connection to a writer. It
 // tells whether the stream has been handed over with its subscription.
-func (h *Handler) deliverDirectly(w http.ResponseWriter, r *http.Request, s *source, c cursor, announce bool) (bool, error) {
+func (h *Handler) deliverDirectly(w http.ResponseWriter, r *http.Request, s *source, use *terms, c cursor, announce bool) (bool, error) {
 	w.Header().Set("Connection", "close")
 	conn, err := takeOver(w)
 	if err != nil {
@@ -680,8 +700,8 @@ func (h *Handler) deliverDirectly(w http.ResponseWriter, r *http.Request, s *sou
 	if err != nil {
 		return false, fmt.Errorf("taking the descriptor: %w", err)
 	}
-	rend := s.log.join(h.terms.key)
-	if directs.adopt(newDirect(fd, rend, s, &h.terms, c, clientAddr(r), announce)) {
+	rend := s.log.join(use.key)
+	if directs.adopt(newDirect(fd, rend, s, use, c, clientAddr(r), announce)) {
 		return true, nil
 	}
 	rend.leave()
@@ -833,10 +853,13 @@ var (
 	directs = &writers{exit: exit}
 )
 
-// Deliveries of a stream.
+// Values of the options delivery and compress.
 const (
 	deliveryDirect  = "direct"
 	deliveryHandler = "handler"
+
+	compressGzip = "gzip"
+	compressOff  = "off"
 )
 
 // watchExit looks for the exit on behalf of streams that outlived their

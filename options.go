@@ -138,6 +138,12 @@ var options = []option{
 		}
 		return nil
 	}},
+	{name: "compress", parse: parseText(func(h *Handler) *string { return &h.Compress }), check: func(h *Handler) error {
+		if h.Compress != "" && h.Compress != compressGzip && h.Compress != compressOff {
+			return fmt.Errorf("compress %q: need gzip or off", h.Compress)
+		}
+		return nil
+	}},
 	duration("stream_close_delay", 5*time.Minute, -1<<63, 24*time.Hour, func(h *Handler) *caddy.Duration { return &h.StreamCloseDelay }),
 	count("max_sources", 1000, func(h *Handler) *int { return &h.MaxSources }),
 	count("max_subscribers", 20_000, func(h *Handler) *int { return &h.MaxSubscribers }),

@@ -31,6 +31,7 @@ type rendition struct {
 	groups  []*group // of streams that are written directly, to be woken
 	silence *time.Timer
 	spoken  time.Time // when the newest block was made
+	epochs  *epochs   // nil where blocks share no compressor
 
 	// Blocks that move readers to the tail, by where these stand.
 	forward     map[stance]block
@@ -41,6 +42,8 @@ type rendition struct {
 type tail struct {
 	seq   uint64
 	pos   uint64        // in the log, of whoever has read it
+	epoch uint64        // that the block belongs to; see epochs
+	next  uint64        // epoch of the block that follows
 	block block         // takes a reader from seq-1 to seq
 	ended bool          // nothing follows: streams end here
 	wake  chan struct{} // closed when there is a newer one
@@ -50,12 +53,14 @@ type tail struct {
 type stance struct {
 	from       uint64
 	withStatus bool
+	joins      bool // is new, and so can read an epoch from its beginning
 }
 
 // cursor is how far one stream has read a rendition.
 type cursor struct {
-	seq uint64 // of the last block; 0: nothing yet
-	pos uint64 // in the log
+	seq   uint64 // of the last block; 0: nothing yet
+	pos   uint64 // in the log
+	epoch uint64 // whose blocks it has read; 0: none
 	// resume is the version a returning client has. It waits here until
 	// there is a document to hold it against.
 	resume string
@@ -73,7 +78,12 @@ func (l *log) join(key renditionKey) *rendition {
 	r := l.renditions[key]
 	if r == nil {
 		r = &rendition{key: key, log: l, spoken: time.Now()}
-		r.tail.Store(&tail{seq: firstSeq, pos: l.head, ended: l.denial != nil, wake: make(chan struct{})})
+		t := &tail{seq: firstSeq, pos: l.head, ended: l.denial != nil, wake: make(chan struct{})}
+		if key.gzip {
+			r.epochs = newEpochs()
+		}
+		t.next = r.beginEpoch(firstSeq)
+		r.tail.Store(t)
 		r.silence = time.AfterFunc(key.heartbeat, r.beat)
 		if l.renditions == nil {
 			l.renditions = make(map[renditionKey]*rendition)
@@ -99,6 +109,7 @@ func (r *rendition) leave() {
 	}
 	if r.readers--; r.readers == 0 {
 		r.silence.Stop()
+		r.epochs.close()
 		delete(l.renditions, r.key)
 	}
 }
@@ -107,21 +118,47 @@ func (r *rendition) leave() {
 // is held. It returns the channel to close once it is released.
 func (r *rendition) advance() chan struct{} {
 	pos, l := r.tail.Load().pos, r.log
-	return r.push(newBlock(func(dst []byte) []byte {
-		return l.encode(dst, pos, l.statusPos > pos, r.key.enc)
-	}))
+	return r.push(l.encode(nil, pos, l.statusPos > pos, r.key.enc))
 }
 
-// push makes b the tail.
-func (r *rendition) push(b block) chan struct{} {
+// push makes plain the newest block.
+func (r *rendition) push(plain []byte) chan struct{} {
 	old := r.tail.Load()
-	r.tail.Store(&tail{seq: old.seq + 1, pos: r.log.head, block: b, ended: r.log.denial != nil, wake: make(chan struct{})})
+	t := &tail{seq: old.seq + 1, pos: r.log.head, epoch: old.next, next: old.next, ended: r.log.denial != nil, wake: make(chan struct{})}
+	if r.epochs == nil || len(plain) == 0 {
+		t.block = r.alone(plain)
+	} else {
+		t.block = newBlock(func(dst []byte) []byte { return r.epochs.add(dst, plain) })
+		if r.epochs.grown() {
+			t.next = r.beginEpoch(t.seq)
+		}
+	}
+	r.tail.Store(t)
 	r.forward, r.forwardSize = nil, 0
 	r.spoken = time.Now()
 	for _, g := range r.groups {
 		g.wake()
 	}
 	return old.wake
+}
+
+// beginEpoch begins an epoch behind the block seq, where there are any.
+func (r *rendition) beginEpoch(seq uint64) uint64 {
+	if r.epochs == nil {
+		return 0
+	}
+	r.epochs.begin(seq, r.log.encode(nil, 0, true, r.key.enc))
+	return seq
+}
+
+// alone makes a block that refers to no other.
+func (r *rendition) alone(plain []byte) block {
+	return newBlock(func(dst []byte) []byte {
+		if r.key.gzip {
+			return appendDeflated(dst, plain)
+		}
+		return append(dst, plain...)
+	})
 }
 
 // beat breaks a silence that has lasted long enough. It is run by the timer.
@@ -136,7 +173,7 @@ func (r *rendition) beat() {
 	if left := r.key.heartbeat - time.Since(r.spoken); left > 0 {
 		r.silence.Reset(left)
 	} else {
-		woken = r.push(commentBlock)
+		woken = r.push(comment)
 		r.silence.Reset(r.key.heartbeat)
 	}
 	l.mu.Unlock()
@@ -152,8 +189,8 @@ func (r *rendition) after(c cursor) (block, cursor, *tail) {
 	switch {
 	case c.seq == t.seq:
 		return block{}, c, t
-	case c.seq+1 == t.seq && c.resume == "":
-		return t.block, cursor{seq: t.seq, pos: t.pos}, t
+	case c.seq+1 == t.seq && c.resume == "" && c.epoch == t.epoch:
+		return t.block, cursor{seq: t.seq, pos: t.pos, epoch: t.next}, t
 	}
 	return r.moveForward(c)
 }
@@ -166,15 +203,24 @@ func (r *rendition) moveForward(c cursor) (block, cursor, *tail) {
 	defer l.mu.Unlock()
 	t := r.tail.Load()
 	next := cursor{seq: t.seq, pos: t.pos, resume: c.resume}
-	at := stance{c.pos, l.statusPos > c.pos}
-	if c.resume != "" && l.doc != nil {
+	at := stance{from: c.pos, withStatus: l.statusPos > c.pos}
+	switch {
+	case c.resume != "" && l.doc != nil:
 		at.from, next.resume = 0, ""
 		if pos, ok := l.locate(c.resume); ok {
 			at.from = pos
 		}
+	case c.seq == 0 && c.resume == "":
+		at.joins = r.epochs != nil
+	}
+	switch {
+	case at.joins:
+		next.epoch = t.next
+	case t.next == t.seq:
+		next.epoch = t.next // it begins here, for everybody
 	}
 	if at == (stance{from: t.pos}) {
-		return block{}, next, t // it has missed comments only
+		return r.comment(), next, t // it has missed nothing else
 	}
 	b, made := r.forward[at]
 	if !made && r.forwardSize > r.forwardBound() {
@@ -185,7 +231,11 @@ func (r *rendition) moveForward(c cursor) (block, cursor, *tail) {
 		b, made = r.forward[at]
 	}
 	if !made {
-		b = newBlock(func(dst []byte) []byte { return l.encode(dst, at.from, at.withStatus, r.key.enc) })
+		if at.joins {
+			b = newBlock(r.epochs.appendPrefix)
+		} else {
+			b = r.alone(l.encode(nil, at.from, at.withStatus, r.key.enc))
+		}
 		if r.forward == nil {
 			r.forward = make(map[stance]block)
 		}
@@ -194,6 +244,19 @@ func (r *rendition) moveForward(c cursor) (block, cursor, *tail) {
 	}
 	return b, next, t
 }
+
+// comment is a comment for readers who share no history.
+func (r *rendition) comment() block {
+	if r.key.gzip {
+		return storedComment
+	}
+	return plainComment
+}
+
+var (
+	plainComment  = newBlock(func(dst []byte) []byte { return append(dst, comment...) })
+	storedComment = newBlock(func(dst []byte) []byte { return appendStored(dst, comment) })
+)
 
 // forwardBound bounds the blocks that are made for readers who are not at the
 // tail, in bytes a publication, beside snapshots.

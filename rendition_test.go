@@ -48,7 +48,7 @@ func TestReadersAtTheTailShareOneBlock(t *testing.T) {
 		t.Errorf("a reader two behind got %q, want one squashed patch", b.payload())
 	}
 	if again, same, _ := r.after(next); again.framed != nil || same != next || next.seq != tail.seq {
-		t.Errorf("a reader at the tail got %q", again.framed)
+		t.Errorf("a reader at the tail got %q", again.payload())
 	}
 	if n := testing.AllocsPerRun(100, func() { r.after(cursor{seq: next.seq - 1, pos: 3}) }); n != 0 {
 		t.Errorf("reading the newest block allocates %v times", n)
@@ -99,7 +99,7 @@ func TestSilenceIsBrokenOnceForAll(t *testing.T) {
 			t.Errorf("got %q, want a comment", b.payload())
 		}
 		time.Sleep(10 * testKey.heartbeat)
-		if b, _, _ := r.after(c); b.framed != nil {
+		if b, _, _ := r.after(c); string(b.payload()) != ":\n\n" {
 			t.Errorf("who missed only comments got %q", b.framed)
 		}
 		r.leave()

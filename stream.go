@@ -74,7 +74,7 @@ func (s *stream) run(ctx context.Context) string {
 	defer r.leave()
 	defer cuttable(s.w)()
 	s.w.WriteHeader(http.StatusOK)
-	if !s.write(appendOpening(nil, s.retry, s.cursor.resume, s.announce)) {
+	if !s.write(appendOpening(nil, s.key, s.retry, s.cursor.resume, s.announce)) {
 		return s.gone(ctx)
 	}
 
@@ -124,27 +124,34 @@ func (s *stream) run(ctx context.Context) string {
 // appendOpening appends the first bytes of a stream, which are its own. An id
 // that came in the query is told to the browser, so that its own reconnect
 // carries it.
-func appendOpening(dst []byte, retry time.Duration, resume string, announce bool) []byte {
-	dst = append(appendRetry(dst, jitter(retry)), comment...)
+func appendOpening(dst []byte, key renditionKey, retry time.Duration, resume string, announce bool) []byte {
+	own := append(appendRetry(nil, jitter(retry)), comment...)
 	if announce {
-		dst = appendID(dst, resume)
+		own = appendID(own, resume)
 	}
-	return dst
+	if key.gzip {
+		return appendStored(append(dst, gzipHead...), own)
+	}
+	return append(dst, own...)
 }
 
 // appendFarewell appends the last bytes of a stream: those that bring the
 // client back at once where the server has sent it away.
-func appendFarewell(dst []byte, why string) []byte {
+func appendFarewell(dst []byte, key renditionKey, why string) []byte {
 	switch why {
 	case endedAge, endedReload, endedExit:
-		dst = appendRetry(dst, 50*time.Millisecond+rand.N(quickRetry))
+		own := appendRetry(nil, 50*time.Millisecond+rand.N(quickRetry))
+		if key.gzip {
+			return appendStored(dst, own)
+		}
+		return append(dst, own...)
 	}
 	return dst
 }
 
 // sendAway ends the stream in a way that brings the client back at once.
 func (s *stream) sendAway(why string) string {
-	s.write(appendFarewell(nil, why))
+	s.write(appendFarewell(nil, s.key, why))
 	return why
 }
 

@@ -12,9 +12,9 @@ const nchanModule = "/usr/lib/nginx/modules/ngx_nchan_module.so"
 
 var peers = []peer{
 	{name: "floor", path: "/sub", start: func(b *bench, port int) (*exec.Cmd, error) { return b.command("floor", strconv.Itoa(port)) }},
-	{name: "direct", path: "/sub", module: true, start: caddy("delivery direct", "")},
-
-	{name: "handler", path: "/sub", module: true, start: caddy("delivery handler", "")},
+	{name: "direct", path: "/sub", module: true, start: caddy("delivery direct", "compress off")},
+	{name: "gzip", path: "/sub", module: true, gzip: true, start: caddy("delivery direct", "compress gzip")},
+	{name: "handler", path: "/sub", module: true, start: caddy("delivery handler", "compress off")},
 	{name: "gochan", path: "/sub", start: func(b *bench, port int) (*exec.Cmd, error) { return b.command("gochan", strconv.Itoa(port)) }},
 	{name: "nchan", path: "/sub", start: nchan, needs: nchanModule},
 }
@@ -48,6 +48,7 @@ http://127.0.0.1:%[1]d {
 		heartbeat 10m
 		max_subscribers 30000
 		%[4]s
+		%[5]s
 	}
 	respond 204
 }
