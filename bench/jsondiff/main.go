@@ -71,7 +71,11 @@ func run() error {
 			if err != nil {
 				return fmt.Errorf("%s: %w", s.name, err)
 			}
-			all = append(all, row{s, results})
+			held, err := retained(s.old, s.new)
+			if err != nil {
+				return err
+			}
+			all = append(all, row{s, results, held})
 		}
 		summary(all)
 		merges(all)
