@@ -124,13 +124,13 @@ func (t *memberTable) find(name []byte) int32 {
 // diff appends the patch from the value at i to the one at j.
 func (m *merger) diff(dst []byte, i, j int32) ([]byte, error) {
 	if m.b.tape[j].kind() != kindObject {
-		return appendCompact(dst, m.b.raw(j)), nil
+		return m.b.appendValue(dst, j), nil
 	}
 	if m.a.tape[i].kind() != kindObject {
 		if m.b.nullInside(j) {
 			return nil, ErrNotMergeable
 		}
-		return appendCompact(dst, m.b.raw(j)), nil
+		return m.b.appendValue(dst, j), nil
 	}
 	dst = append(dst, '{')
 	if bytes.Equal(m.a.raw(i), m.b.raw(j)) {
@@ -174,7 +174,7 @@ func (m *merger) diff(dst []byte, i, j int32) ([]byte, error) {
 			return nil, ErrNotMergeable
 		}
 		name(m.b.quotedName(d))
-		dst = appendCompact(dst, m.b.raw(d))
+		dst = m.b.appendValue(dst, d)
 	}
 	return append(dst, '}'), nil
 }
@@ -241,7 +241,7 @@ func (m *merger) same(i, j int32) bool {
 // section 2's MergePatch.
 func (m *merger) apply(dst []byte, i, j int32) []byte {
 	if m.b.tape[j].kind() != kindObject {
-		return appendCompact(dst, m.b.raw(j))
+		return m.b.appendValue(dst, j)
 	}
 	if m.a.tape[i].kind() != kindObject {
 		return m.b.appendWithoutNulls(dst, j)
@@ -260,7 +260,7 @@ func (m *merger) apply(dst []byte, i, j int32) []byte {
 		switch {
 		case d < 0:
 			name(m.a.quotedName(c))
-			dst = appendCompact(dst, m.a.raw(c))
+			dst = m.a.appendValue(dst, c)
 		case !m.b.null(d):
 			name(m.a.quotedName(c))
 			dst = m.apply(dst, c, d)
@@ -278,7 +278,7 @@ func (m *merger) apply(dst []byte, i, j int32) []byte {
 // appendWithoutNulls is what a patch makes of nothing.
 func (s source) appendWithoutNulls(dst []byte, i int32) []byte {
 	if s.tape[i].kind() != kindObject || !bytes.Contains(s.raw(i), []byte("null")) {
-		return appendCompact(dst, s.raw(i))
+		return s.appendValue(dst, i)
 	}
 	dst = append(dst, '{')
 	start := len(dst)

@@ -287,7 +287,7 @@ func (t *tree) write(dst []byte, r ref, depth int) ([]byte, error) {
 		if depth+t.deepest > defaultDepth && depth+s.depth(i) > defaultDepth {
 			return nil, ErrDepth
 		}
-		return appendCompact(dst, s.raw(i)), nil
+		return s.appendValue(dst, i), nil
 	}
 	if depth >= defaultDepth {
 		return nil, ErrDepth
@@ -327,6 +327,14 @@ func (t *tree) write(dst []byte, r ref, depth int) ([]byte, error) {
 		}
 	}
 	return append(dst, '}'), nil
+}
+
+// appendValue appends the value at i without the white space in it.
+func (s *source) appendValue(dst []byte, i int32) []byte {
+	if s.spaced {
+		return appendCompact(dst, s.raw(i))
+	}
+	return append(dst, s.raw(i)...)
 }
 
 // list is an array's elements in pieces, so that an insertion or removal moves
