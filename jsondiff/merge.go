@@ -17,10 +17,11 @@ var ErrNotMergeable = errors.New("the change cannot be expressed as a merge patc
 // fine. Where the new document is an object and equal to the old one, the patch
 // is {}; any other document has no smaller patch than itself.
 func Merge(old, new []byte) (patch []byte, err error) {
-	m, err := readTwo(old, new)
+	m, done, err := readTwo(old, new)
 	if err != nil {
 		return nil, err
 	}
+	defer done()
 	return m.diff(nil, 0, 0)
 }
 
@@ -28,24 +29,29 @@ func Merge(old, new []byte) (patch []byte, err error) {
 // document, without white space. What the patch does not mention is kept as
 // written; new members go to the end; of equal names the last one counts.
 func ApplyMerge(doc, patch []byte) ([]byte, error) {
-	m, err := readTwo(doc, patch)
+	m, done, err := readTwo(doc, patch)
 	if err != nil {
 		return nil, err
 	}
+	defer done()
 	return m.apply(make([]byte, 0, len(doc)+len(patch)), 0, 0), nil
 }
 
 // merger walks two documents, the second of them new or a patch.
 type merger struct{ a, b source }
 
-func readTwo(doc, other []byte) (m merger, err error) {
-	if m.a, err = parse(doc); err != nil {
-		return m, fmt.Errorf("first document: %w", err)
+// readTwo reads both; done says that nothing is needed of them any more.
+func readTwo(doc, other []byte) (m merger, done func(), err error) {
+	a, err := borrow(doc)
+	if err != nil {
+		return m, nil, fmt.Errorf("first document: %w", err)
 	}
-	if m.b, err = parse(other); err != nil {
-		return m, fmt.Errorf("second document: %w", err)
+	b, err := borrow(other)
+	if err != nil {
+		a.giveBack()
+		return m, nil, fmt.Errorf("second document: %w", err)
 	}
-	return m, nil
+	return merger{a.source, b.source}, func() { a.giveBack(); b.giveBack() }, nil
 }
 
 // memberTable finds an object's members by name, the last one of equal names.
