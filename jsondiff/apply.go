@@ -165,7 +165,7 @@ func (t *tree) do(op *operation) error {
 		if err != nil {
 			return err
 		}
-		same, err := t.equal(*slot, value, 0)
+		same, err := t.equal(slot, value, 0)
 		if err == nil && !same {
 			err = ErrTest
 		}
