@@ -107,3 +107,21 @@ func appendCompact(dst, text []byte) []byte {
 	}
 	return append(dst, text[from:]...)
 }
+
+// compactLen is the length appendCompact would add.
+func compactLen(text []byte) int {
+	n := len(text)
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case c == '"':
+			for i++; text[i] != '"'; i++ {
+				if text[i] == '\\' {
+					i++
+				}
+			}
+		case c <= ' ':
+			n--
+		}
+	}
+	return n
+}
