@@ -13,6 +13,7 @@ type walk struct {
 	work     int // left of Limits.Work
 	cut      bool
 
+	lock    lockState
 	names   table
 	members []memberPair // a stack: each object's pairs above its caller's
 	pending []int32      // a stack of old members passed over, likewise
@@ -34,13 +35,6 @@ func (w *walk) start(old source, o Options) {
 	w.work = o.Work + len(old.text)/16
 	w.cut = false
 	w.members, w.pending, w.extra, w.array = w.members[:0], w.pending[:0], w.extra[:0], 0
-}
-
-// run reads the new document and compares.
-func (w *walk) run() {
-	if w.new.document(); w.new.err == nil {
-		w.compare(0, 0)
-	}
 }
 
 // charge takes what looking at size bytes costs from the work that is left, and
@@ -203,15 +197,21 @@ func (w *walk) indexNames(s *source, from, end int32) (twice bool) {
 	}
 	w.names.reset(count)
 	for c := from; c < end; c += s.tape[c].skip() {
-		name := s.name(c)
-		hash := hashText(name)
-		at, next := w.names.first(hash)
-		for at.key != 0 && !w.sameName(s.name(at.key-1), name) {
-			at, next = w.names.after(hash, next)
-		}
-		twice = twice || at.key != 0
-		*at = slot{hash: hash, key: c + 1}
+		twice = w.addName(s, c) || twice
 	}
+	return twice
+}
+
+// addName puts a member into the table, in the place of one with the same name.
+func (w *walk) addName(s *source, c int32) (twice bool) {
+	name := s.name(c)
+	hash := hashText(name)
+	at, next := w.names.first(hash)
+	for at.key != 0 && !w.sameName(s.name(at.key-1), name) {
+		at, next = w.names.after(hash, next)
+	}
+	twice = at.key != 0
+	*at = slot{hash: hash, key: c + 1}
 	return twice
 }
 

@@ -69,17 +69,17 @@ func (p *patch) rotate(start, middle int) {
 	if start == middle || middle == len(p.out) {
 		return
 	}
-	a, b := p.out[start:middle], p.out[middle:]
+	size := len(p.out) - start
 	if start == 1 { // the first operation has no comma before it
 		p.out = append(p.out, ',')
 		p.out = append(p.out, p.out[start:middle]...)
 		copy(p.out[start:], p.out[middle+1:])
-		p.out = p.out[:len(p.out)-1]
+		p.out = p.out[:start+size]
 		return
 	}
-	p.out = append(p.out, a...)
+	p.out = append(p.out, p.out[start:middle]...)
 	copy(p.out[start:], p.out[middle:])
-	p.out = p.out[:start+len(a)+len(b)]
+	p.out = p.out[:start+size]
 }
 
 // replace and add take the value without white space only if spaced says so.

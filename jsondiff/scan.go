@@ -133,28 +133,29 @@ func continuesNumber(c byte) bool {
 	return c-'0' <= 9 || c == '.' || c|0x20 == 'e' || c == '+' || c == '-'
 }
 
+// shortRun is after how many equal bytes commonPrefix expects many more.
+const shortRun = 256
+
 // commonPrefix counts the bytes that a and b begin with alike.
 func commonPrefix(a, b []byte) int {
 	n := min(len(a), len(b))
 	a, b = a[:n], b[:n]
 	i := 0
 	for ; i+8 <= n; i += 8 {
-		if x := binary.LittleEndian.Uint64(a[i:]) ^ binary.LittleEndian.Uint64(b[i:]); x != 0 {
-			return i + bits.TrailingZeros64(x)>>3
-		}
-		if i == 256 {
-			// A long equal run: memequal takes 32 bytes and more at a time.
-			for block := 1024; i+block+8 <= n && bytes.Equal(a[i:i+block], b[i:i+block]); {
+		if i == shortRun {
+			// A long equal run: comparing blocks takes more bytes at a time.
+			for block := 1024; i+block <= n && bytes.Equal(a[i:i+block], b[i:i+block]); {
 				i += block
 				if block < 8192 {
 					block *= 2
 				}
 			}
-			for ; i+16 <= n; i += 8 {
-				if x := binary.LittleEndian.Uint64(a[i:]) ^ binary.LittleEndian.Uint64(b[i:]); x != 0 {
-					return i + bits.TrailingZeros64(x)>>3
-				}
+			if i+8 > n {
+				break
 			}
+		}
+		if x := binary.LittleEndian.Uint64(a[i:]) ^ binary.LittleEndian.Uint64(b[i:]); x != 0 {
+			return i + bits.TrailingZeros64(x)>>3
 		}
 	}
 	for i < n && a[i] == b[i] {
