@@ -50,7 +50,8 @@ func Apply(doc, patch []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("document: %w", err)
 	}
-	p, err := parse(patch)
+	// A value of a patch lies two levels deeper than it will in the document.
+	p, err := parseLimited(patch, Limits{Depth: defaultDepth + 2}.withDefaults())
 	if err != nil {
 		return nil, fmt.Errorf("patch: %w", err)
 	}
