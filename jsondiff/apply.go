@@ -51,7 +51,8 @@ func Apply(doc, patch []byte) ([]byte, error) {
 		return nil, fmt.Errorf("document: %w", err)
 	}
 	defer d.giveBack()
-	p, err := borrow(patch)
+	// A value of a patch lies two levels deeper than it will in the document.
+	p, err := borrowDepth(patch, defaultDepth+2)
 	if err != nil {
 		return nil, fmt.Errorf("patch: %w", err)
 	}

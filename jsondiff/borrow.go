@@ -11,8 +11,10 @@ const maxKept = 8 << 20
 
 // borrow is parse with a tape from earlier calls. The text must not change, and
 // nothing of the tape may be used, after giveBack.
-func borrow(text []byte) (*parser, error) {
-	l := Limits{}.withDefaults()
+func borrow(text []byte) (*parser, error) { return borrowDepth(text, defaultDepth) }
+
+func borrowDepth(text []byte, depth int) (*parser, error) {
+	l := Limits{Depth: depth}.withDefaults()
 	if len(text) > l.Size {
 		return nil, ErrSize
 	}
