@@ -169,18 +169,15 @@ func (d *Differ) retain(s *scratch) {
 	}
 	d.document, d.shared = nil, false
 	// What is retained may not be much larger than it needs to be: scratch
-	// memory may have served a larger document.
+	// memory may have served a larger document. The larger memory is let go,
+	// or every change would be copied.
 	if n := len(d.base.text) + pad; cap(d.base.text) > n+n/4+256 {
 		text := make([]byte, n)
 		copy(text, d.base.text)
-		s.text = d.base.text[:cap(d.base.text)]
 		d.base.text = text[:n-pad]
 	}
 	if n := len(d.base.tape); cap(d.base.tape) > n+n/4+32 {
-		tape := make([]entry, n)
-		copy(tape, d.base.tape)
-		s.tape = d.base.tape[:0]
-		d.base.tape = tape
+		d.base.tape = append(make([]entry, 0, n), d.base.tape...)
 	}
 }
 
