@@ -143,7 +143,11 @@ func (d *Differ) Next(text []byte) (Change, error) {
 
 // load copies a text behind which zeros follow, and sets the parser on it.
 func (s *scratch) load(text []byte, l Limits) {
-	s.text = grow(s.text, len(text)+pad)
+	if n := len(text) + pad; cap(s.text) < n {
+		s.text = make([]byte, n, n+n/16)
+	} else {
+		s.text = s.text[:n]
+	}
 	copy(s.text, text)
 	clear(s.text[len(text):])
 	s.walk.new = parser{
@@ -165,18 +169,15 @@ func (d *Differ) retain(s *scratch) {
 	}
 	d.document, d.shared = nil, false
 	// What is retained may not be much larger than it needs to be: scratch
-	// memory may have served a larger document.
-	if n := len(d.base.text) + pad; cap(d.base.text) > n+n/4+64 {
+	// memory may have served a larger document. The larger memory is let go,
+	// or every change would be copied.
+	if n := len(d.base.text) + pad; cap(d.base.text) > n+n/4+256 {
 		text := make([]byte, n)
 		copy(text, d.base.text)
-		s.text = d.base.text[:cap(d.base.text)]
 		d.base.text = text[:n-pad]
 	}
-	if n := len(d.base.tape); cap(d.base.tape) > n+n/8+8 {
-		tape := make([]entry, n)
-		copy(tape, d.base.tape)
-		s.tape = d.base.tape[:0]
-		d.base.tape = tape
+	if n := len(d.base.tape); cap(d.base.tape) > n+n/4+32 {
+		d.base.tape = append(make([]entry, 0, n), d.base.tape...)
 	}
 }
 

@@ -168,7 +168,7 @@ func (w *walk) followObject(o int32, n int, at int32, f frame) (end int, muted b
 			if value, back = p.memberName(i, expected); value < 0 {
 				return value, false
 			}
-			m = w.findMember(c, oEnd, pendingBase, nameBefore(p.b, value, back))
+			m = w.findMember(c, oEnd, pendingBase, unquote(nameBefore(p.b, value, back)))
 		}
 		first = false
 		if m < 0 {
@@ -179,7 +179,7 @@ func (w *walk) followObject(o int32, n int, at int32, f frame) (end int, muted b
 			inStep = false
 			continue
 		}
-		level := w.patch.enterName(nameBefore(p.b, value, back))
+		level := w.patch.enterName(unquote(nameBefore(p.b, value, back)))
 		after = w.follow(m, value, back)
 		w.patch.leave(level)
 		if after < 0 {
@@ -214,12 +214,6 @@ func (w *walk) followObject(o int32, n int, at int32, f frame) (end int, muted b
 		w.members = w.members[:base]
 	}
 	return end, muted
-}
-
-// nameBefore is the name of the new value at an offset, without quotes.
-func nameBefore(b []byte, value, back int) []byte {
-	s := source{text: b, tape: []entry{{off: uint32(value), back: uint32(back)}}}
-	return s.name(0)
 }
 
 // findMember looks for an old member by name: a few from c on, then a few of

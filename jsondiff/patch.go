@@ -43,12 +43,16 @@ func (p *patch) begin(head string) bool {
 	if p.muted > 0 {
 		return false
 	}
+	p.write(head)
+	return true
+}
+
+func (p *patch) write(head string) {
 	if len(p.out) > 1 {
 		p.out = append(p.out, ',')
 	}
 	p.out = append(p.out, head...)
 	p.out = append(p.out, p.path...)
-	return true
 }
 
 // note remembers that there is a difference here, ignored or not.
@@ -82,9 +86,11 @@ func (p *patch) rotate(start, middle int) {
 	p.out = p.out[:start+size]
 }
 
+const replaceHead = `{"op":"replace","path":"`
+
 // replace and add take the value without white space only if spaced says so.
 func (p *patch) replace(raw []byte, spaced bool) {
-	if p.begin(`{"op":"replace","path":"`) {
+	if p.begin(replaceHead) {
 		p.value(raw, spaced)
 	}
 }
@@ -154,8 +160,10 @@ func (p *patch) settle(f frame, raw []byte, spaced, muted bool) {
 			return
 		}
 	}
+	// The differences that this stands for were noted when they were found.
 	p.out = p.out[:f.start]
-	p.replace(raw, spaced)
+	p.write(replaceHead)
+	p.value(raw, spaced)
 }
 
 // enterName and enterIndex append a token to the path and give what leave needs.

@@ -54,23 +54,30 @@ func (s *source) nameStart(i int32) int {
 
 // quotedName is a member's name as written, with its quotes.
 func (s *source) quotedName(i int32) []byte {
-	from := s.nameStart(i)
-	to := int(s.tape[i].off) - 1
-	// Only the start is stored; a colon, and seldom white space, lie between
-	// the end and the value.
-	for s.text[to] != ':' {
-		to--
-	}
-	for s.text[to-1] != '"' {
-		to--
-	}
-	return s.text[from:to]
+	e := &s.tape[i]
+	return nameBefore(s.text, int(e.off), int(e.back))
 }
 
 // name is a member's name as written, without its quotes.
 func (s *source) name(i int32) []byte {
-	q := s.quotedName(i)
-	return q[1 : len(q)-1]
+	return unquote(s.quotedName(i))
+}
+
+// unquote takes the quotes off, nothing else.
+func unquote(s []byte) []byte { return s[1 : len(s)-1] }
+
+// nameBefore is the name, with its quotes, of the member whose value is at an
+// offset. Only its start is stored; a colon, and seldom white space, lie
+// between its end and the value.
+func nameBefore(text []byte, value, back int) []byte {
+	to := value - 1
+	for text[to] != ':' {
+		to--
+	}
+	for text[to-1] != '"' {
+		to--
+	}
+	return text[value-back : to]
 }
 
 // depth is the nesting of the value at i: 0 for a scalar, 1 for [].
