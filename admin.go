@@ -26,6 +26,7 @@ type sourceStatus struct {
 	Upstream    string     `json:"upstream"` // as configured
 	Private     bool       `json:"private"`
 	Subscribers int        `json:"subscribers"`
+	AlwaysOn    bool       `json:"always_on,omitempty"`
 	State       string     `json:"state"`
 	Since       time.Time  `json:"since"`
 	Reason      string     `json:"reason,omitempty"`
@@ -62,7 +63,7 @@ func (p *pool) list() []sourceStatus {
 	for _, s := range p.sources {
 		v := s.log.view()
 		row := sourceStatus{
-			Name: s.endpoint.name, Upstream: s.display, Private: s.private, Subscribers: s.subscribers,
+			Name: s.endpoint.name, Upstream: s.display, Private: s.private, Subscribers: s.subscribers - s.holders, AlwaysOn: s.holders > 0,
 			State: v.status.state, Since: v.status.since, Reason: v.status.reason,
 		}
 		if v.doc != nil {

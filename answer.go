@@ -148,6 +148,22 @@ func writeDocument(w http.ResponseWriter, r *http.Request, v view, private bool)
 	}
 }
 
+// cacheStatus tells, in the terms of RFC 9211, how a document came to the
+// client: from the source, with what is left of its interval (less than
+// nothing where the upstream is late) and why it is stale, or, where the
+// request had to wait for the first poll, from the upstream.
+func cacheStatus(v view, waited bool, interval time.Duration) string {
+	if waited {
+		return "poll_sse; fwd=miss; stored"
+	}
+	ttl := int64((interval - max(0, time.Since(v.validated))) / time.Second)
+	value := "poll_sse; hit; ttl=" + strconv.FormatInt(ttl, 10)
+	if v.status.state == stateStale {
+		value += "; detail=" + v.status.reason
+	}
+	return value
+}
+
 // prefersEventStream tells whether a request asks for a stream: it names
 // text/event-stream, and no less than JSON (RFC 9110, section 12.5.1).
 // Wildcards get the document.
@@ -174,4 +190,20 @@ func prefersEventStream(h http.Header) bool {
 		}
 	}
 	return stream > 0 && stream >= json
+}
+
+// acceptsGzip tells whether a client takes gzip (RFC 9110, section 12.5.3).
+func acceptsGzip(h http.Header) bool {
+	for _, line := range h.Values("Accept-Encoding") {
+		for member := range strings.SplitSeq(line, ",") {
+			name, params, _ := strings.Cut(member, ";")
+			if !strings.EqualFold(strings.TrimSpace(name), "gzip") {
+				continue
+			}
+			_, q, weighted := strings.Cut(params, "=")
+			weight, err := strconv.ParseFloat(strings.TrimSpace(q), 64)
+			return !weighted || err == nil && weight > 0
+		}
+	}
+	return false
 }

@@ -24,12 +24,40 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 // UnmarshalCaddyfile sets up the handler from a directive:
 //
 //	poll_sse [<matcher>] <upstream-url> {
-//		interval           <duration>
+//		interval           <duration> [<duration while nothing changes>]
+//		max_interval       <duration>
+//		honor              on|off
+//		max_load           <percent>
+//		host_polls         <count>
+//		stale_after        <duration>
 //		timeout            <duration>
+//		method             GET|POST|QUERY|SEARCH|REPORT
+//		body               <text>
+//		basic_auth         <user> <password>
+//		bearer_file        <path>
+//		oauth2             <token-url> <client-id> <client-secret> {
+//			scope <scope>...
+//			param <name> <value>
+//			auth  header|body
+//		}
 //		header_up          [+|-]<field> [<value>]
 //		forward            <field>|cookie:<name>...
 //		transport http     { ... }
+//		since              <param> <pointer> [<initial>]
+//		append             <pointer> [<max items>] [<key>]
+//		paginate           link|<pointer> {
+//			param     <name>
+//			list      <pointer>
+//			key       <member>
+//			max_pages <count>
+//		}
+//		select             <pointer>
+//		omit               <pattern>...
+//		ignore             <pattern>...
+//		identify           <pattern> <member>
+//		always_on
 //		max_body           <size>
+//		upstream_format    auto|json|ndjson
 //		format             patch|merge|snapshot
 //		event              snapshot|patch|merge|status <name>
 //		heartbeat          <duration>
@@ -38,6 +66,8 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //		linger             <duration>
 //		max_age            <duration>
 //		max_wait           <duration>
+//		delivery           direct|handler
+//		compress           gzip|off
 //		stream_close_delay <duration>
 //		max_sources        <count>
 //		max_subscribers    <count>
@@ -88,7 +118,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if len(problems(errors.Join(errs...))) == 0 {
 		written := *h
 		written.setDefaults()
-		for _, err := range problems(checkEventNames(&written)) {
+		for _, err := range problems(written.checkTogether()) {
 			errs = append(errs, d.WrapErr(err))
 		}
 	}
@@ -128,7 +158,7 @@ func skipOption(d *caddyfile.Dispenser, nesting int) {
 
 // repeats tells whether an option may stand more than once.
 func (o option) repeats() bool {
-	return o.name == "header_up" || o.name == "forward" || o.name == "event"
+	return slices.Contains([]string{"header_up", "forward", "since", "omit", "ignore", "identify", "event"}, o.name)
 }
 
 // checkUpstream checks a URL in which placeholders of the configuration may have

@@ -13,11 +13,12 @@ import (
 type differ struct {
 	json    *jsondiff.Differ
 	private []byte // makes the versions of a private source its own
+	filter  filter
 	current *document
 }
 
-func newDiffer(private []byte, o jsondiff.Options) *differ {
-	return &differ{json: jsondiff.NewDiffer(o), private: private}
+func newDiffer(private []byte, f filter) *differ {
+	return &differ{json: jsondiff.NewDiffer(f.options), private: private, filter: f}
 }
 
 // next compares body with the last published document. It returns nil where
@@ -26,6 +27,10 @@ func newDiffer(private []byte, o jsondiff.Options) *differ {
 // bounds; the last document then stays. Merge patches cost a second look at
 // both documents and are made only if merge says that somebody reads them.
 func (d *differ) next(body []byte, merge bool) (*document, change, error) {
+	body, err := d.filter.apply(body)
+	if err != nil {
+		return nil, change{}, err
+	}
 	got, err := d.json.Next(body)
 	if err != nil {
 		return nil, change{}, err

@@ -80,10 +80,16 @@ func appendRetry(dst []byte, after time.Duration) []byte {
 // comment is what keeps a silent connection open: every parser ignores it.
 var comment = []byte(":\n\n")
 
+// statusTime is how status events write a time: RFC 3339 in UTC.
+const statusTime = "2006-01-02T15:04:05.000Z"
+
 // appendStatus appends a status event. It carries no id: a state is not a
 // version of the document.
 func appendStatus(dst []byte, name string, s status) []byte {
-	data := fmt.Appendf(nil, `{"state":%q,"since":%q`, s.state, s.since.UTC().Format("2006-01-02T15:04:05.000Z"))
+	data := fmt.Appendf(nil, `{"state":%q,"since":%q`, s.state, s.since.UTC().Format(statusTime))
+	if !s.validated.IsZero() {
+		data = fmt.Appendf(data, `,"validated":%q`, s.validated.UTC().Format(statusTime))
+	}
 	if s.reason != "" {
 		data = fmt.Appendf(data, `,"reason":%q`, s.reason)
 	}

@@ -4,8 +4,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/pollsse/caddy-poll-sse/jsondiff"
 )
 
 func TestEventNames(t *testing.T) {
@@ -45,7 +43,7 @@ func FuzzFraming(f *testing.F) {
 		if checkEventName(name) != nil {
 			name = kindSnapshot
 		}
-		d := newDiffer(nil, jsondiff.Options{})
+		d := newDiffer(nil, filter{})
 		doc, _, err := d.next(body, false)
 		if err != nil {
 			return

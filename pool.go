@@ -73,11 +73,7 @@ var sources = &pool{sources: make(map[[32]byte]*source), endpoints: make(map[str
 func (p *pool) join(key [32]byte, at seat, make func(*counters) *source) (*source, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	e := p.endpoints[at.endpoint]
-	if e == nil {
-		e = &endpoint{name: at.endpoint, clients: map[string]int{}}
-		p.endpoints[e.name] = e
-	}
+	e := p.endpoint(at.endpoint)
 	now := time.Now()
 	e.expire(now)
 	kept := len(e.returning)
@@ -98,22 +94,79 @@ func (p *pool) join(key [32]byte, at seat, make func(*counters) *source) (*sourc
 			e.counters.refused.Add(1)
 			return nil, errSources
 		}
-		s = make(&e.counters)
-		s.endpoint, s.client = e, at.client
-		p.sources[key] = s
-		e.sources++
-		e.clients[s.client]++
+		s = p.add(key, e, at.client, make)
 	}
 	if at.returning && len(e.returning) > 0 {
 		e.returning = e.returning[1:]
 	}
+	s.enter(e)
+	e.subscribers++
+	return s, nil
+}
+
+// endpoint gives what belongs to a name; the mutex is held.
+func (p *pool) endpoint(name string) *endpoint {
+	e := p.endpoints[name]
+	if e == nil {
+		e = &endpoint{name: name, clients: map[string]int{}}
+		p.endpoints[name] = e
+	}
+	return e
+}
+
+// add makes a source; the mutex is held.
+func (p *pool) add(key [32]byte, e *endpoint, client string, make func(*counters) *source) *source {
+	s := make(&e.counters)
+	s.endpoint, s.client = e, client
+	p.sources[key] = s
+	e.sources++
+	e.clients[client]++
+	return s
+}
+
+// enter counts one who holds the source; the pool's mutex is held.
+func (s *source) enter(e *endpoint) {
 	if s.idle != nil {
 		s.idle.Stop()
 		s.idle = nil
 	}
 	s.subscribers++
-	e.subscribers++
-	return s, nil
+	s.names[e.name] = struct{}{}
+}
+
+// hold keeps a source without subscribing to it: it is polled, and counts
+// for no limit of subscribers. Nor is it refused over max_sources: it is
+// the configuration's own. Each hold must be followed by one release.
+func (p *pool) hold(key [32]byte, name string, make func(*counters) *source) *source {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	e := p.endpoint(name)
+	s := p.sources[key]
+	if s == nil {
+		s = p.add(key, e, "", make)
+	}
+	s.enter(e)
+	s.holders++
+	return s
+}
+
+// release ends a hold.
+func (p *pool) release(s *source) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s.holders--
+	p.part(s, 0)
+}
+
+// poke has every source of a name polled at once. It makes none.
+func (p *pool) poke(name string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.sources {
+		if _, ok := s.names[name]; ok {
+			s.pollNow()
+		}
+	}
 }
 
 // room makes room for one more source: sources without subscribers give way,
@@ -146,12 +199,16 @@ func (p *pool) leave(s *source, name string, keep time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	e := p.endpoints[name]
-	s.subscribers--
 	e.subscribers--
-	now := time.Now()
 	if keep > 0 {
-		e.returning = append(e.returning, now.Add(keep))
+		e.returning = append(e.returning, time.Now().Add(keep))
 	}
+	p.part(s, keep)
+}
+
+// part lets go of a source, which lingers after the last; the mutex is held.
+func (p *pool) part(s *source, keep time.Duration) {
+	s.subscribers--
 	if s.subscribers > 0 || p.sources[s.key] != s {
 		return
 	}
@@ -162,7 +219,7 @@ func (p *pool) leave(s *source, name string, keep time.Duration) {
 	case v.polled && v.doc == nil && keep == 0:
 		linger = min(linger, failedFor)
 	}
-	s.idleSince = now
+	s.idleSince = time.Now()
 	var idle *time.Timer
 	idle = time.AfterFunc(linger, func() {
 		p.mu.Lock()

@@ -6,10 +6,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 )
 
 // requestTemplate is the configured upstream request. It is compiled when the
@@ -25,6 +27,11 @@ type requestTemplate struct {
 	remove   []string
 	forward  []forwarded
 	private  bool // depends on more than the public URL
+
+	method      string
+	body        template
+	contentType string // of body, where header_up does not say
+	credentials credentials
 }
 
 type fieldTemplate struct {
@@ -40,11 +47,16 @@ type forwarded struct{ field, cookie string }
 // a source only if theirs are equal in every part.
 type upstreamRequest struct {
 	display  string
+	origin   string // scheme and authority
 	url      string
 	header   http.Header
 	host     string
+	method   string
+	body     string
 	forwards bool // carries a client's own header fields
 	private  bool
+
+	credentials credentials
 }
 
 // compileURL takes a configured URL apart. Scheme and authority are expanded
@@ -120,7 +132,22 @@ func indexOutside(text, chars string) int {
 
 // compile cuts up one part of the request and notes what it depends on.
 func (t *requestTemplate) compile(place, text string, escape func(string) (string, error), config lookup) (template, error) {
-	parts := parseTemplate(text, escape)
+	return t.own(place, parseTemplate(text, escape), config)
+}
+
+// own notes what a part of the request depends on and expands what is the
+// configuration's.
+func (t *requestTemplate) own(place string, parts template, config lookup) (template, error) {
+	for _, p := range parts {
+		if isPollPlaceholder(p.placeholder) {
+			if place == "the path" {
+				return nil, fmt.Errorf("upstream: {%s}: only the query and the body can tell a time", p.placeholder)
+			}
+			if err := checkPollPlaceholder(p.placeholder); err != nil {
+				return nil, fmt.Errorf("upstream: %s: %w", place, err)
+			}
+		}
+	}
 	for _, name := range parts.placeholders() {
 		if isWholePlaceholder(name) {
 			return nil, fmt.Errorf("upstream: {%s} in %s cannot be escaped for its place; name the part, as {http.request.uri.path.0} or {http.request.uri.query.symbol} do", name, place)
@@ -145,7 +172,7 @@ func (t template) sample() string {
 // dynamic tells whether clients decide any part of the request, and so how
 // many sources there may be.
 func (t *requestTemplate) dynamic() bool {
-	if len(t.forward) > 0 || len(t.path.placeholders())+len(t.query.placeholders()) > 0 {
+	if len(t.forward) > 0 || len(t.path.placeholders())+len(t.query.placeholders())+len(t.body.placeholders()) > 0 {
 		return true
 	}
 	for _, f := range slices.Concat(t.set, t.add) {
@@ -172,6 +199,9 @@ func (t *requestTemplate) compileFields(fields http.Header, config lookup) ([]fi
 				if !isPublicPlaceholder(p) {
 					t.private = true
 				}
+			}
+			if slices.ContainsFunc(parts, func(p templatePart) bool { return isPollPlaceholder(p.placeholder) }) {
+				errs = append(errs, fmt.Errorf("header_up %s: only the query and the body can tell the time of the last success", name))
 			}
 			parts, err := parts.resolve(config)
 			if err != nil {
@@ -257,6 +287,13 @@ const maxForwarded = 16 << 10
 // expand makes the upstream request for one client request. A *valueError is
 // the client's fault.
 func (t *requestTemplate) expand(get lookup, client *http.Request) (upstreamRequest, error) {
+	values := get
+	get = func(name string) (string, bool) {
+		if isPollPlaceholder(name) {
+			return pollMark(name), true
+		}
+		return values(name)
+	}
 	path, err := t.path.expand(get)
 	if err != nil {
 		return upstreamRequest{}, err
@@ -272,7 +309,16 @@ func (t *requestTemplate) expand(get lookup, client *http.Request) (upstreamRequ
 		}
 		target += "?" + query
 	}
-	r := upstreamRequest{display: t.display, url: target, header: make(http.Header), forwards: len(t.forward) > 0, private: t.private}
+	r := upstreamRequest{display: t.display, origin: t.origin, url: target, method: t.method, credentials: t.credentials, header: make(http.Header), forwards: len(t.forward) > 0, private: t.private}
+	if r.body, err = t.body.expand(get); err != nil {
+		return upstreamRequest{}, err
+	}
+	if len(r.body) > maxRequestBody {
+		return upstreamRequest{}, &valueError{"body", "is larger than 1 MiB"}
+	}
+	if t.contentType != "" {
+		r.header.Set("Content-Type", t.contentType)
+	}
 	size := 0
 	for _, f := range t.forward {
 		if f.cookie == "" {
@@ -320,8 +366,17 @@ func (t *requestTemplate) expand(get lookup, client *http.Request) (upstreamRequ
 
 // build makes the HTTP request of one poll. The URL is parsed again and its
 // origin held against the configured one: a second lock on the same door.
-func (r *upstreamRequest) build(ctx context.Context) (*http.Request, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.url, nil)
+// Where parts of it tell the time of the last good answer, at is that time.
+func (r *upstreamRequest) build(ctx context.Context, at time.Time) (*http.Request, error) {
+	escapeBody := func(s string) string { return s } // no time needs escaping in JSON
+	if strings.HasPrefix(r.header.Get("Content-Type"), typeForm) {
+		escapeBody = url.QueryEscape
+	}
+	var body io.Reader
+	if r.body != "" {
+		body = strings.NewReader(fillTimes(r.body, at, escapeBody))
+	}
+	req, err := http.NewRequestWithContext(ctx, r.method, fillTimes(r.url, at, url.QueryEscape), body)
 	if err != nil {
 		return nil, errors.New("the expanded URL is not valid")
 	}
@@ -332,6 +387,9 @@ func (r *upstreamRequest) build(ctx context.Context) (*http.Request, error) {
 	req.Host = r.host
 	return req, nil
 }
+
+// timed tells whether the request tells the time of the last good answer.
+func (r *upstreamRequest) timed() bool { return strings.Contains(r.url+r.body, "\x00") }
 
 // key hashes the request together with everything else that decides the
 // document. Every part carries its length: no two requests meet in one key.
@@ -345,7 +403,8 @@ func (r *upstreamRequest) key(settings []byte) [32]byte {
 			h.Write([]byte(p))
 		}
 	}
-	write("poll_sse source v1", string(settings), r.url, r.host)
+	write("poll_sse source v1", string(settings), r.method, r.url, r.host, r.body)
+	write(r.credentials.parts()...)
 	names := make([]string, 0, len(r.header))
 	for name := range r.header {
 		names = append(names, name)

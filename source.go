@@ -4,8 +4,6 @@ import (
 	"context"
 	"sync/atomic"
 	"time"
-
-	"github.com/pollsse/caddy-poll-sse/jsondiff"
 )
 
 // settings are what decides a source beside the request itself. Two handlers
@@ -14,6 +12,11 @@ import (
 type settings struct {
 	Schedule  schedule
 	MaxBody   int64
+	Format    string // of the upstream's body
+	Pages     pagination
+	Since     []sinceParam
+	Append    appended
+	Filter    filterSettings
 	History   int
 	Linger    time.Duration
 	Transport string // the transport's JSON
@@ -36,9 +39,11 @@ type source struct {
 
 	// The rest belongs to the pool.
 	endpoint    *endpoint
-	client      string // the address that made it
-	subscribers int
-	idle        *time.Timer // runs while there are no subscribers
+	client      string              // the address that made it
+	subscribers int                 // and holders
+	holders     int                 // handlers that are always on
+	names       map[string]struct{} // under which it was joined
+	idle        *time.Timer         // runs while there are no subscribers
 	idleSince   time.Time
 }
 
@@ -52,6 +57,7 @@ func newSource(key [32]byte, req upstreamRequest, set settings, lk link, total *
 		log:     newLog(set.History, time.Now()),
 		poke:    make(chan struct{}, 1),
 		done:    make(chan struct{}),
+		names:   make(map[string]struct{}),
 	}
 	s.link.Store(&lk)
 	var ids []byte
@@ -62,15 +68,20 @@ func newSource(key [32]byte, req upstreamRequest, set settings, lk link, total *
 	p := &poller{
 		request:  req,
 		maxBody:  set.MaxBody,
+		format:   set.Format,
 		schedule: set.Schedule,
+		pages:    set.Pages,
+		since:    set.Since,
+		append:   set.Append,
 		link:     func() link { return *s.link.Load() },
 		total:    total,
 	}
+	filter, _ := set.Filter.parse() // Validate has seen it
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
 	go func() {
 		defer close(s.done)
-		p.run(ctx, newDiffer(ids, jsondiff.Options{}), s.log, s.poke)
+		p.run(ctx, newDiffer(ids, filter), s.log, s.poke)
 	}()
 	return s
 }

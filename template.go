@@ -66,6 +66,10 @@ func (t template) expand(get lookup) (string, error) {
 		if !ok || value == "" {
 			return "", &valueError{p.placeholder, "has no value"}
 		}
+		if value == pollMark(p.placeholder) && isPollPlaceholder(p.placeholder) {
+			b.WriteString(value)
+			continue
+		}
 		value, err := p.escape(value)
 		if err != nil {
 			return "", &valueError{p.placeholder, err.Error()}
@@ -92,10 +96,12 @@ func (t template) resolve(get lookup) (template, error) {
 	return out, nil
 }
 
+// placeholders are those that depend on the client's request or on the
+// configuration.
 func (t template) placeholders() []string {
 	var names []string
 	for _, p := range t {
-		if p.placeholder != "" {
+		if p.placeholder != "" && !isPollPlaceholder(p.placeholder) {
 			names = append(names, p.placeholder)
 		}
 	}
@@ -116,7 +122,7 @@ func isPublicPlaceholder(name string) bool {
 	case "http.request.host", "http.request.hostport", "http.request.port", "http.request.scheme", "http.request.method":
 		return true
 	}
-	return isConfigPlaceholder(name) ||
+	return isConfigPlaceholder(name) || isPollPlaceholder(name) ||
 		strings.HasPrefix(name, "http.request.uri.") ||
 		strings.HasPrefix(name, "http.request.orig_uri.") ||
 		strings.HasPrefix(name, "http.request.host.labels.")

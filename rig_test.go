@@ -119,7 +119,8 @@ func newRig(t *testing.T, h *Handler) *rig {
 	r := &rig{Handler: h, t: t, up: &upstream{body: `{"n":1}`}, exit: make(chan struct{}), old: make(chan struct{})}
 	h.logger = zap.NewNop()
 	h.link = link{r.up, h.logger, generations.Add(1)}
-	h.drain = &drain{reload: r.old, exit: r.exit, spread: time.Duration(h.StreamCloseDelay)}
+	h.terms.drain = &drain{reload: r.old, exit: r.exit, spread: time.Duration(h.StreamCloseDelay)}
+	hosts = newHostTable() // no other test's sources spread this one's
 	t.Cleanup(func() {
 		closeSources()
 		sources.mu.Lock()
