@@ -24,7 +24,6 @@ type directRig struct {
 	ws     *writers
 	exit   chan struct{}
 	reload chan struct{}
-	at     netip.AddrPort
 	n      int // versions published
 	listen net.Listener
 }
