@@ -21,6 +21,9 @@ func preferredWait(h http.Header, most time.Duration) time.Duration {
 				continue
 			}
 			n, err := strconv.ParseUint(strings.Trim(strings.TrimSpace(value), `"`), 10, 31)
+			if errors.Is(err, strconv.ErrRange) {
+				return most
+			}
 			if err != nil {
 				return 0
 			}
@@ -187,4 +190,20 @@ func prefersEventStream(h http.Header) bool {
 		}
 	}
 	return stream > 0 && stream >= json
+}
+
+// acceptsGzip tells whether a client takes gzip (RFC 9110, section 12.5.3).
+func acceptsGzip(h http.Header) bool {
+	for _, line := range h.Values("Accept-Encoding") {
+		for member := range strings.SplitSeq(line, ",") {
+			name, params, _ := strings.Cut(member, ";")
+			if !strings.EqualFold(strings.TrimSpace(name), "gzip") {
+				continue
+			}
+			_, q, weighted := strings.Cut(params, "=")
+			weight, err := strconv.ParseFloat(strings.TrimSpace(q), 64)
+			return !weighted || err == nil && weight > 0
+		}
+	}
+	return false
 }

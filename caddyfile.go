@@ -66,6 +66,8 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //		linger             <duration>
 //		max_age            <duration>
 //		max_wait           <duration>
+//		delivery           direct|handler
+//		compress           gzip|off
 //		stream_close_delay <duration>
 //		max_sources        <count>
 //		max_subscribers    <count>
@@ -82,7 +84,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return d.ArgErr()
 	}
 	var errs []error
-	if _, err := compileURL(h.Upstream, sampleLookup); err != nil {
+	if err := checkUpstream(h.Upstream); err != nil {
 		errs = append(errs, d.WrapErr(err))
 	}
 	seen := make(map[string]bool)
@@ -159,12 +161,26 @@ func (o option) repeats() bool {
 	return slices.Contains([]string{"header_up", "forward", "since", "omit", "ignore", "identify", "event"}, o.name)
 }
 
-// sampleLookup stands in for values that are not known before the server runs.
-func sampleLookup(name string) (string, bool) {
-	if value, ok := caddy.NewReplacer().GetString(name); ok && value != "" {
-		return value, true
+// checkUpstream checks a URL in which placeholders of the configuration may have
+// no value before the server runs. Those may stand for a scheme or a host, a
+// port, or both at once: what one of them makes right is not refused.
+func checkUpstream(upstream string) error {
+	var first error
+	for _, sample := range []string{"https", "443", "https://host"} {
+		_, err := compileURL(upstream, func(name string) (string, bool) {
+			if value, ok := caddy.NewReplacer().GetString(name); ok && value != "" {
+				return value, true
+			}
+			return sample, isConfigPlaceholder(name)
+		})
+		if err == nil {
+			return nil
+		}
+		if first == nil {
+			first = err
+		}
 	}
-	return "https", isConfigPlaceholder(name)
+	return first
 }
 
 // Interface guard.

@@ -17,10 +17,10 @@ const (
 	cutFor = 10 * time.Second
 )
 
-// writers holds the response of every stream of the process, so that an exit
+// responses holds the response of every stream of the process, so that an exit
 // need not wait for clients that read nothing: a blocked write cannot look for
 // the exit itself.
-var writers = struct {
+var responses = struct {
 	mu  sync.Mutex
 	all map[http.ResponseWriter]struct{}
 }{all: make(map[http.ResponseWriter]struct{})}
@@ -37,13 +37,13 @@ func cuttable(w http.ResponseWriter) func() {
 		}
 		w = outer.Unwrap()
 	}
-	writers.mu.Lock()
-	defer writers.mu.Unlock()
-	writers.all[w] = struct{}{}
+	responses.mu.Lock()
+	defer responses.mu.Unlock()
+	responses.all[w] = struct{}{}
 	return func() {
-		writers.mu.Lock()
-		defer writers.mu.Unlock()
-		delete(writers.all, w)
+		responses.mu.Lock()
+		defer responses.mu.Unlock()
+		delete(responses.all, w)
 	}
 }
 
@@ -52,13 +52,13 @@ func cuttable(w http.ResponseWriter) func() {
 func cutOff() {
 	begun := time.Now()
 	for time.Sleep(cutGrace); time.Since(begun) < cutFor; time.Sleep(cutAgain) {
-		writers.mu.Lock()
-		for w := range writers.all {
+		responses.mu.Lock()
+		for w := range responses.all {
 			// An error means that the writer knows no deadlines.
 			_ = http.NewResponseController(w).SetWriteDeadline(time.Now())
 		}
-		left := len(writers.all)
-		writers.mu.Unlock()
+		left := len(responses.all)
+		responses.mu.Unlock()
 		if left == 0 {
 			return
 		}

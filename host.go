@@ -27,11 +27,11 @@ type host struct {
 	sources int
 	entered int // sources ever, while there was any
 	polls   int
-	queue   []*turn // first come, first served
+	queue   []*waiter // first come, first served
 }
 
-// turn is a poll that waits for others to end.
-type turn struct {
+// waiter is a poll that waits for others to end.
+type waiter struct {
 	limit int
 	ready chan struct{}
 }
@@ -71,7 +71,7 @@ func (h *host) acquire(ctx context.Context, limit int) bool {
 		h.table.mu.Unlock()
 		return ctx.Err() == nil || h.release()
 	}
-	t := &turn{limit, make(chan struct{})}
+	t := &waiter{limit, make(chan struct{})}
 	h.queue = append(h.queue, t)
 	h.table.mu.Unlock()
 	select {
@@ -87,7 +87,7 @@ func (h *host) acquire(ctx context.Context, limit int) bool {
 		return false
 	}
 	h.table.mu.Unlock()
-	return h.release() // its turn came at the same moment
+	return h.release() // its waiter came at the same moment
 }
 
 // release ends a poll. It returns false, for acquire.

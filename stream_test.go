@@ -240,7 +240,7 @@ func TestFormats(t *testing.T) {
 			c := r.stream()
 			c.expect("status …", "message …")
 			r.up.set(`{"b":{"c":[null]},"keep":"` + filler + `"}`)
-			time.Sleep(time.Second)
+			time.Sleep(2 * time.Second) // polls are spread over the interval
 			return c
 		}
 		c := open("merge")

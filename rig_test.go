@@ -118,12 +118,13 @@ func newRig(t *testing.T, h *Handler) *rig {
 	r := &rig{Handler: h, t: t, up: &upstream{body: `{"n":1}`}, exit: make(chan struct{}), old: make(chan struct{})}
 	h.logger = zap.NewNop()
 	h.link = link{r.up, h.logger, generations.Add(1)}
-	h.drain = &drain{reload: r.old, exit: r.exit, spread: time.Duration(h.StreamCloseDelay)}
+	h.terms.drain = &drain{reload: r.old, exit: r.exit, spread: time.Duration(h.StreamCloseDelay)}
 	// A pool of the bubble's own: it cannot wait for a WaitGroup that is a
 	// package variable.
 	before := sources
 	sources = &pool{sources: make(map[[32]byte]*source), endpoints: make(map[string]*endpoint)}
 	mine := sources
+	h.terms.pool = mine
 	hosts = newHostTable() // no other test's sources spread this one's
 	t.Cleanup(func() {
 		mine.closeAll()
