@@ -4,8 +4,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/pollsse/caddy-poll-sse/jsondiff"
 )
 
 func TestEventNames(t *testing.T) {

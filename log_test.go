@@ -6,8 +6,6 @@ import (
 	"strconv"
 	"testing"
 	"time"
-
-	"github.com/pollsse/caddy-poll-sse/jsondiff"
 )
 
 // randomDocument makes a document from a small space, so that versions recur.
@@ -44,6 +42,7 @@ func randomDocument(rng *rand.Rand) string {
 // reader is one simulated client of a log.
 type reader struct {
 	enc    encoding
+	from   *rendition
 	cursor cursor
 	parser sseParser
 	page   replica
@@ -74,6 +73,7 @@ func TestModel(t *testing.T) {
 		fresh := func() *reader {
 			r := &reader{enc: encodings[rng.IntN(len(encodings))]}
 			r.page.t = t
+			r.from = l.join(renditionKey{enc: r.enc, heartbeat: time.Hour})
 			if len(order) > 0 && rng.IntN(2) == 0 {
 				// A page that knew a version when it left.
 				id := order[rng.IntN(len(order))]
@@ -84,9 +84,10 @@ func TestModel(t *testing.T) {
 		}
 		readers := []*reader{fresh(), fresh(), fresh()}
 		read := func(r *reader) {
-			frame, next, ended, _ := l.after(r.cursor, r.enc)
+			b, next, tail := r.from.after(r.cursor)
+			frame := b.payload()
 			r.cursor = next
-			if ended {
+			if tail.ended {
 				t.Fatalf("round %d: ended without a denial", round)
 			}
 			r.page.apply(r.parser.parse(t, frame)...)
@@ -102,8 +103,12 @@ func TestModel(t *testing.T) {
 			if l.doc != nil && r.page.id != l.doc.id {
 				t.Fatalf("seed %d, round %d: a reader at the head has %q, the log %q", seed, round, r.page.id, l.doc.id)
 			}
-			if bound := l.frameBound(); l.frameSize > bound {
-				t.Fatalf("remembered frames hold %d bytes, the bound is %d", l.frameSize, bound)
+			size := 0
+			if l.doc != nil {
+				size = len(l.doc.text)
+			}
+			if most := r.from.forwardBound() + 2*size + 64<<10; r.from.forwardSize > most {
+				t.Fatalf("remembered blocks hold %d bytes, at most %d", r.from.forwardSize, most)
 			}
 		}
 		l.mergeReaders.Store(int32(rng.IntN(2)))
@@ -125,9 +130,9 @@ func TestModel(t *testing.T) {
 				}
 				l.publish(publication{state: stateLive, doc: doc, change: c, validated: true, at: time.Unix(int64(step), 0)})
 			case 5:
-				readers[rng.IntN(len(readers))] = fresh()
-			case 6:
-				l.mergeReaders.Store(int32(rng.IntN(2)))
+				i := rng.IntN(len(readers))
+				readers[i].from.leave()
+				readers[i] = fresh()
 			default:
 				read(readers[rng.IntN(len(readers))])
 			}
@@ -141,9 +146,10 @@ func TestModel(t *testing.T) {
 		}
 		for _, r := range readers {
 			read(r)
-			if frame, _, _, _ := l.after(r.cursor, r.enc); len(frame) != 0 {
-				t.Fatalf("a reader at the head gets %q", frame)
+			if b, _, _ := r.from.after(r.cursor); len(b.framed) != 0 {
+				t.Fatalf("a reader at the head gets %q", b.framed)
 			}
+			r.from.leave()
 		}
 	}
 }
@@ -160,18 +166,21 @@ func TestFramesAreMadeOnce(t *testing.T) {
 		l.publish(publication{state: stateLive, doc: doc, change: c, at: time.Unix(int64(n), 0)})
 	}
 	enc := encoding{formatPatch, kindSnapshot, kindPatch, kindMerge, kindStatus}
+	r := l.join(renditionKey{enc: enc, heartbeat: time.Hour})
+	defer r.leave()
 	publish(1)
-	_, at, _, _ := l.after(cursor{}, enc)
+	_, at, _ := r.after(cursor{})
 	publish(2)
-	a, _, _, _ := l.after(at, enc)
-	b, _, _, _ := l.after(at, enc)
+	first, _, _ := r.after(at)
+	second, _, _ := r.after(at)
+	a, b := first.framed, second.framed
 	if len(a) == 0 || &a[0] != &b[0] {
 		t.Fatal("two readers at one place got frames of their own")
 	}
 	kept := string(a)
 	for n := range 20 {
 		publish(n + 3)
-		l.after(at, enc)
+		r.after(at)
 	}
 	if string(a) != kept {
 		t.Errorf("a frame was written again: %q, was %q", a, kept)
@@ -183,6 +192,8 @@ func TestFramesAreMadeOnce(t *testing.T) {
 func TestLogMemory(t *testing.T) {
 	l, d := newLog(100_000, time.Unix(0, 0)), newDiffer(nil, filter{})
 	enc := encoding{formatPatch, kindSnapshot, kindPatch, kindMerge, kindStatus}
+	r := l.join(renditionKey{enc: enc, heartbeat: time.Hour})
+	defer r.leave()
 	for n := range 3000 {
 		doc, c, err := d.next([]byte(doc(n)), true)
 		if err != nil {
@@ -190,14 +201,14 @@ func TestLogMemory(t *testing.T) {
 		}
 		l.publish(publication{state: stateLive, doc: doc, change: c, at: time.Unix(int64(n), 0)})
 		for i := range 20 {
-			l.after(cursor{pos: uint64(max(1, n-i*3))}, enc)
-			l.after(cursor{resume: version(nil, fmt.Append(nil, i))}, enc)
+			r.after(cursor{seq: 1, pos: uint64(max(1, n-i*3))})
+			r.after(cursor{resume: version(nil, fmt.Append(nil, i))})
 		}
 		if size := 2 * len(doc.text); l.changeSize > size {
 			t.Fatalf("%d bytes of changes for a document of %d", l.changeSize, len(doc.text))
 		}
-		if l.frameSize > l.frameBound() {
-			t.Fatalf("%d bytes of frames, bound %d", l.frameSize, l.frameBound())
+		if most := r.forwardBound() + 2*len(doc.text) + 1<<10; r.forwardSize > most {
+			t.Fatalf("%d bytes of blocks, at most %d", r.forwardSize, most)
 		}
 	}
 }

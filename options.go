@@ -34,7 +34,7 @@ var options = []option{
 		setDefault(&h.QuietInterval, h.Interval)
 	}, check: checkInterval},
 	{name: "max_interval", parse: intervalOption("max_interval").parse, apply: func(h *Handler) {
-		setDefault(&h.MaxInterval, max(h.Interval, h.QuietInterval, caddy.Duration(time.Minute)))
+		setDefault(&h.MaxInterval, min(max(h.Interval, h.QuietInterval, caddy.Duration(time.Minute)), caddy.Duration(longestInterval)))
 	}, check: func(h *Handler) error {
 		return intervalOption("max_interval").check(h)
 	}},

@@ -36,7 +36,7 @@ func TestStreamStart(t *testing.T) {
 		}
 		for name, want := range map[string]string{
 			"Content-Type": "text/event-stream", "Cache-Control": "no-store, no-transform",
-			"X-Accel-Buffering": "no", "X-Content-Type-Options": "nosniff", "Vary": "Accept, Prefer",
+			"X-Accel-Buffering": "no", "X-Content-Type-Options": "nosniff", "Vary": "Accept, Prefer, Accept-Encoding",
 		} {
 			if got := strings.Join(c.w.header.Values(name), ", "); got != want {
 				t.Errorf("%s: %q, want %q", name, got, want)

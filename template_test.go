@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 )
 
 // lookupIn gives the values of a map.
@@ -45,7 +46,7 @@ func FuzzExpand(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%q does not parse: %v", r.url, err)
 		}
-		q, err := r.build(context.Background())
+		q, err := r.build(context.Background(), time.Time{})
 		if err != nil {
 			t.Fatalf("%q does not build: %v", r.url, err)
 		}
