@@ -46,18 +46,21 @@ func (e *OpError) Unwrap() error { return e.Err }
 // document, counted as memory; more is ErrSize. A result that is nested deeper
 // than the parser accepts is ErrDepth.
 func Apply(doc, patch []byte) ([]byte, error) {
-	d, err := parse(doc)
+	d, err := borrow(doc)
 	if err != nil {
 		return nil, fmt.Errorf("document: %w", err)
 	}
-	p, err := parse(patch)
+	defer d.giveBack()
+	// A value of a patch lies two levels deeper than it will in the document.
+	p, err := borrowDepth(patch, defaultDepth+2)
 	if err != nil {
 		return nil, fmt.Errorf("patch: %w", err)
 	}
+	defer p.giveBack()
 	if p.tape[0].kind() != kindArray {
 		return nil, errors.New("patch: expected an array of operations")
 	}
-	t := newTree(d, p)
+	t := newTree(d.source, p.source)
 	end := p.tape[0].skip()
 	for c, i := int32(1), 0; c < end; c, i = c+p.tape[c].skip(), i+1 {
 		op, err := p.operation(c)
@@ -163,7 +166,7 @@ func (t *tree) do(op *operation) error {
 		if err != nil {
 			return err
 		}
-		same, err := t.equal(*slot, value, 0)
+		same, err := t.equal(slot, value, 0)
 		if err == nil && !same {
 			err = ErrTest
 		}

@@ -127,6 +127,23 @@ func TestApplyBounds(t *testing.T) {
 	}
 }
 
+// Many tests of a large value look into it once.
+func TestApplyManyTests(t *testing.T) {
+	doc := "[" + strings.Repeat("[1],", 100_000) + "[2]]"
+	ops := strings.Repeat(`{"op":"test","path":"/100000","value":[2.0]},`, 20_000)
+	if _, err := Apply([]byte(doc), []byte("["+ops[:len(ops)-1]+"]")); err != nil {
+		t.Error(err)
+	}
+	ops += `{"op":"test","path":"","value":[1]}`
+	if _, err := Apply([]byte(doc), []byte("["+ops+"]")); !errors.Is(err, ErrTest) {
+		t.Errorf("got %v, want ErrTest", err)
+	}
+	whole := strings.ReplaceAll(doc, "1", "1.0")
+	if _, err := Apply([]byte(doc), []byte(`[{"op":"test","path":"","value":`+whole+`}]`)); err != nil {
+		t.Error(err)
+	}
+}
+
 // Many operations on a large array, against a slice.
 func TestApplyLargeArray(t *testing.T) {
 	r := rand.New(rand.NewSource(1))

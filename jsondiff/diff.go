@@ -1,294 +1,252 @@
 package jsondiff
 
-import (
-	"bytes"
-	"slices"
-	"strconv"
-)
+import "bytes"
 
-// aligner walks two tapes and writes the patch that leads from one to the
-// other. Its slices are kept between runs.
-type aligner struct {
-	old, new source
-	options  Options
-	work     int // comparisons left
+// walk compares the retained document with a new one. What the lock-step walk
+// cannot follow is tokenised and compared here, tape against tape.
+type walk struct {
+	old      source
+	oldBytes []byte // old.text with its padding
+	new      parser
+	patch    patch
+	identify []Identity
+	work     int // left of Limits.Work
+	cut      bool
 
-	out  []byte
-	path []byte  // the pointer to the value at hand, as it stands in a JSON string
-	at   Pointer // the same as tokens, kept only where options have patterns
-	real bool    // an operation outside of ignored places was written
-	// rewritten counts the bytes that were written and dropped again. When
-	// there are too many, as under hostile nesting, no more are dropped.
-	rewritten int
-
-	ints []int32 // a stack of scratch
+	lock    lockState
+	names   table
+	members []memberPair // a stack: each object's pairs above its caller's
+	pending []int32      // a stack of old members passed over, likewise
+	extra   []int32      // and of new ones without a counterpart yet
+	arrays  []*arrayWalk // one for each depth of arrays
+	array   int          // how many of them are in use
 }
 
-// diff returns the patch, and whether any of it lies outside of ignored places.
-func (d *aligner) diff(old, new source, o Options, work int) ([]byte, bool) {
-	d.old, d.new, d.options, d.work = old, new, o, work
-	d.out, d.path, d.at = append(d.out[:0], '['), d.path[:0], d.at[:0]
-	d.real, d.rewritten, d.ints = false, 0, d.ints[:0]
-	d.value(0, 0)
-	d.out = append(d.out, ']')
-	patch := append(make([]byte, 0, len(d.out)), d.out...)
-	if cap(d.out) > 1<<20 && cap(d.out) > 8*len(patch) {
-		d.out = nil
+// memberPair is a member of both documents, or of one: the other is -1.
+type memberPair struct{ old, new int32 }
+
+// start sets the walk on an old document; the new one was loaded.
+func (w *walk) start(old source, o Options) {
+	w.old = old
+	w.oldBytes = old.text[:len(old.text)+pad]
+	w.new.escaped, w.new.spaced = false, false
+	w.patch.reset(o.Ignore)
+	w.identify = o.Identify
+	w.work = o.Work + len(old.text)/16
+	w.cut = false
+	w.members, w.pending, w.extra, w.array = w.members[:0], w.pending[:0], w.extra[:0], 0
+}
+
+// charge takes what looking at size bytes costs from the work that is left, and
+// tells whether there is none.
+func (w *walk) charge(size int) bool {
+	w.work -= 1 + size>>6
+	if w.work < 0 {
+		w.cut = true
 	}
-	d.old, d.new = source{}, source{}
-	return patch, d.real
+	return w.cut
 }
 
-func (d *aligner) sameText(o, n int32) bool {
-	return d.old.tape[o].len == d.new.tape[n].len && bytes.Equal(d.old.raw(o), d.new.raw(n))
+// equalRaw compares two values byte by byte.
+func (w *walk) equalRaw(o, n int32) bool {
+	return w.old.tape[o].len == w.new.tape[n].len && bytes.Equal(w.old.raw(o), w.new.raw(n))
 }
 
-// value compares one value.
-func (d *aligner) value(o, n int32) {
-	if d.sameText(o, n) {
+// compare writes what turns the old value into the new one, both on tapes.
+func (w *walk) compare(o, n int32) {
+	if w.patch.idle() || w.equalRaw(o, n) {
 		return
 	}
-	kind := d.old.tape[o].kind()
-	if kind != d.new.tape[n].kind() {
-		d.replace(n)
+	oe, ne := &w.old.tape[o], &w.new.tape[n]
+	k := oe.kind()
+	if k != ne.kind() {
+		w.patch.replace(w.new.raw(n), w.new.spaced)
 		return
 	}
-	start := len(d.out)
-	switch kind {
+	if k < kindString && w.charge(int(oe.len)) {
+		w.patch.replace(w.new.raw(n), w.new.spaced)
+		return
+	}
+	f := w.patch.open()
+	muted := false
+	switch k {
 	case kindObject:
-		d.object(o, n)
+		muted = w.compareObjects(o, n, f)
 	case kindArray:
-		d.array(o, n)
-	case kindString:
-		a, b := d.old.raw(o), d.new.raw(n)
-		if bytes.IndexByte(a, '\\') < 0 && bytes.IndexByte(b, '\\') < 0 || !bytes.Equal(unescape(a), unescape(b)) {
-			d.replace(n)
-		}
-		return
+		muted = w.compareArrays(o, n, f)
 	default:
-		d.replace(n)
+		if k != kindString || !sameName(w.old.raw(o), w.new.raw(n)) {
+			w.patch.replace(w.new.raw(n), w.new.spaced)
+		}
 		return
 	}
-	// What is larger than the value itself is dropped for it.
-	if written := len(d.out) - start; written > len(`,{"op":"replace","path":"","value":}`)+len(d.path)+int(d.new.tape[n].len) {
-		if d.rewritten += written; d.rewritten <= 64<<10+4*len(d.new.text) || len(d.path) == 0 {
-			d.out = d.out[:start]
-			d.replace(n)
-		}
-	}
+	w.patch.settle(f, w.new.raw(n), w.new.spaced, muted)
 }
 
-// object compares the members of two objects.
-func (d *aligner) object(o, n int32) {
-	oLast, nLast := o+d.old.tape[o].skip(), n+d.new.tape[n].skip()
-	oFirst, nFirst := o+1, n+1
-	o, n = oFirst, nFirst
-	checked := false
-	for o < oLast && n < nLast && bytes.Equal(d.old.quotedName(o), d.new.quotedName(n)) {
-		if !d.sameText(o, n) {
-			// The names so far are equal, and so are the repeated ones.
-			if !checked {
-				if checked = true; d.repeats(d.old, oFirst, oLast) || d.repeats(d.new, nFirst, nLast) {
-					d.repeatedNames(oFirst, oLast, nFirst, nLast)
-					return
-				}
+// compareObjects compares the members of two objects in the order they have
+// while that is the same, which is nearly always.
+func (w *walk) compareObjects(o, n int32, f frame) (muted bool) {
+	ot, nt := w.old.tape, w.new.tape
+	oEnd, nEnd := o+ot[o].skip(), n+nt[n].skip()
+	size := int(nt[n].len)
+	oc, nc := o+1, n+1
+	for oc < oEnd && nc < nEnd && w.sameMember(oc, nc) {
+		oc += ot[oc].skip()
+		nc += nt[nc].skip()
+	}
+	base := len(w.members)
+	if oc == oEnd && nc == nEnd && w.distinctOld(o) {
+		nt[n].shape |= distinctFlag
+		for oc, nc = o+1, n+1; oc < oEnd; {
+			muted = w.compareMember(memberPair{oc, nc}, f, size, muted)
+			oc += ot[oc].skip()
+			nc += nt[nc].skip()
+		}
+		return muted
+	}
+	w.pairMembers(o+1, oEnd, n+1, nEnd)
+	for i := base; i < len(w.members); i++ {
+		muted = w.compareMember(w.members[i], f, size, muted)
+	}
+	w.members = w.members[:base]
+	return muted
+}
+
+// compareMember writes the change of one member, and gives up on the container
+// where its operations have become larger than itself.
+func (w *walk) compareMember(m memberPair, f frame, size int, muted bool) bool {
+	p := &w.patch
+	switch {
+	case m.new < 0:
+		at := p.enterName(w.old.name(m.old))
+		p.remove()
+		p.leave(at)
+	case m.old < 0:
+		at := p.enterName(w.new.name(m.new))
+		p.add(w.new.raw(m.new), w.new.spaced)
+		p.leave(at)
+	case w.equalRaw(m.old, m.new):
+		return muted
+	default:
+		at := p.enterName(w.old.name(m.old))
+		w.compare(m.old, m.new)
+		p.leave(at)
+	}
+	return muted || w.giveUp(f, size)
+}
+
+// giveUp mutes a container whose operations have become larger than itself.
+// That is what keeps their bytes in proportion to the document.
+func (w *walk) giveUp(f frame, size int) bool {
+	if w.patch.muted == 0 && w.patch.tooMuch(f, size) {
+		w.patch.muted++
+		return true
+	}
+	return false
+}
+
+func (w *walk) sameMember(o, n int32) bool {
+	return w.sameName(w.old.name(o), w.new.name(n))
+}
+
+func (w *walk) sameName(a, b []byte) bool {
+	if w.old.escaped || w.new.escaped {
+		return sameName(a, b)
+	}
+	return bytes.Equal(a, b)
+}
+
+// distinctOld tells whether no name of an old object stands there twice, and
+// remembers it.
+func (w *walk) distinctOld(o int32) bool {
+	e := &w.old.tape[o]
+	if e.distinct() {
+		return true
+	}
+	end := o + e.skip()
+	// A few names are compared with each other, more are hashed.
+	var few [8]int32
+	n := 0
+	for c := o + 1; c < end; c += w.old.tape[c].skip() {
+		if n == len(few) {
+			n++
+			break
+		}
+		name := w.old.name(c)
+		for _, d := range few[:n] {
+			if w.sameName(name, w.old.name(d)) {
+				return false
 			}
-			back := d.enter(d.old.name(o))
-			d.value(o, n)
-			d.leave(back)
 		}
-		o += d.old.tape[o].skip()
-		n += d.new.tape[n].skip()
+		few[n] = c
+		n++
 	}
-	if o == oLast && n == nLast {
-		return
+	if n > len(few) && w.indexNames(&w.old, o+1, end) {
+		return false
 	}
-	if !checked && (d.repeats(d.old, oFirst, oLast) || d.repeats(d.new, nFirst, nLast)) {
-		d.repeatedNames(oFirst, oLast, nFirst, nLast)
-		return
-	}
-	d.members(o, oLast, n, nLast)
+	e.shape |= distinctFlag
+	return true
 }
 
-// members compares members of any order, none of which has its name twice.
-func (d *aligner) members(o, oLast, n, nLast int32) {
-	names := newTable(d.new.count(n, nLast))
-	for x := n; x < nLast; x += d.new.tape[x].skip() {
-		names.add(unescape(d.new.name(x)), x)
-	}
-	found := newMarks(int(nLast - n))
-	for x := o; x < oLast; x += d.old.tape[x].skip() {
-		name := d.old.name(x)
-		plain := unescape(name)
-		y, ok := names.find(plain, func(y int32) bool { return bytes.Equal(unescape(d.new.name(y)), plain) })
-		back := d.enter(name)
-		if ok {
-			found.set(int(y - n))
-			d.value(x, y)
-		} else {
-			d.remove()
-		}
-		d.leave(back)
-	}
-	for y := n; y < nLast; y += d.new.tape[y].skip() {
-		if !found.has(int(y - n)) {
-			back := d.enter(d.new.name(y))
-			d.add(y)
-			d.leave(back)
-		}
-	}
-}
-
-// repeats tells whether any name stands twice among the members.
-func (d *aligner) repeats(s source, x, last int32) bool {
-	const few = 24
-	var names [few][]byte
+// indexNames puts members into the table of names; of equal ones the last one
+// stays. It tells whether there were any.
+func (w *walk) indexNames(s *source, from, end int32) (twice bool) {
 	count := 0
-	for i := x; i < last; i += s.tape[i].skip() {
-		name := s.name(i)
-		if count == few || bytes.IndexByte(name, '\\') >= 0 {
-			return repeatsMany(s, x, last)
-		}
-		for _, other := range names[:count] {
-			if len(other) == len(name) && bytes.Equal(other, name) {
-				return true
-			}
-		}
-		names[count] = name
+	for c := from; c < end; c += s.tape[c].skip() {
 		count++
 	}
-	return false
+	w.names.reset(count)
+	for c := from; c < end; c += s.tape[c].skip() {
+		twice = w.addName(s, c) || twice
+	}
+	return twice
 }
 
-func repeatsMany(s source, x, last int32) bool {
-	names := newTable(s.count(x, last))
-	for i := x; i < last; i += s.tape[i].skip() {
-		name := unescape(s.name(i))
-		if _, ok := names.find(name, func(y int32) bool { return bytes.Equal(unescape(s.name(y)), name) }); ok {
-			return true
-		}
-		names.add(name, i)
+// addName puts a member into the table, in the place of one with the same name.
+func (w *walk) addName(s *source, c int32) (twice bool) {
+	name := s.name(c)
+	hash := hashText(name)
+	at, next := w.names.first(hash)
+	for at.key != 0 && !w.sameName(s.name(at.key-1), name) {
+		at, next = w.names.after(hash, next)
 	}
-	return false
+	twice = at.key != 0
+	*at = slot{hash: hash, key: c + 1}
+	return twice
 }
 
-// repeatedNames compares members of which some have their name twice: only the
-// last of each counts.
-func (d *aligner) repeatedNames(o, oLast, n, nLast int32) {
-	lasts := func(s source, x, last int32) (map[string]int32, []int32) {
-		byName := make(map[string]int32)
-		var order []int32
-		for i := x; i < last; i += s.tape[i].skip() {
-			byName[string(unescape(s.name(i)))] = i
-			order = append(order, i)
-		}
-		return byName, order
-	}
-	olds, oldOrder := lasts(d.old, o, oLast)
-	news, newOrder := lasts(d.new, n, nLast)
-	for _, x := range oldOrder {
-		name := string(unescape(d.old.name(x)))
-		if olds[name] != x {
-			continue
-		}
-		back := d.enter(d.old.name(x))
-		if y, ok := news[name]; ok {
-			d.value(x, y)
-		} else {
-			d.remove()
-		}
-		d.leave(back)
-	}
-	for _, y := range newOrder {
-		name := string(unescape(d.new.name(y)))
-		if _, ok := olds[name]; !ok && news[name] == y {
-			back := d.enter(d.new.name(y))
-			d.add(y)
-			d.leave(back)
+// findName gives the slot of a name in the table, nil where it is not there.
+func (w *walk) findName(s *source, name []byte) *slot {
+	hash := hashText(name)
+	for at, next := w.names.first(hash); at.key != 0; at, next = w.names.after(hash, next) {
+		if w.sameName(s.name(at.key-1), name) {
+			return at
 		}
 	}
+	return nil
 }
 
-// enter goes down to a member; leave comes back.
-func (d *aligner) enter(name []byte) int {
-	back := len(d.path)
-	d.path = append(d.path, '/')
-	if bytes.IndexByte(name, '\\') < 0 {
-		d.path = appendToken(d.path, name)
-	} else {
-		// Unescaped first: the token's ~ and / may be hidden in an escape.
-		token := appendQuoted(nil, appendToken(nil, unescape(name)))
-		d.path = append(d.path, token[1:len(token)-1]...)
+// pairMembers pushes the pairs of two objects' members that count: the last
+// one of each name. Old members come first, in their order, then new ones.
+func (w *walk) pairMembers(o, oEnd, n, nEnd int32) {
+	base := len(w.members)
+	w.indexNames(&w.old, o, oEnd)
+	for c := o; c < oEnd; c += w.old.tape[c].skip() {
+		if w.findName(&w.old, w.old.name(c)).key == c+1 {
+			w.members = append(w.members, memberPair{c, -1})
+		}
 	}
-	if d.patterns() {
-		d.at = append(d.at, string(unescape(name)))
+	olds := w.members[base:]
+	w.indexNames(&w.new.source, n, nEnd)
+	for i := range olds {
+		if at := w.findName(&w.new.source, w.old.name(olds[i].old)); at != nil {
+			olds[i].new = at.key - 1
+			at.next = 1
+		}
 	}
-	return back
-}
-
-func (d *aligner) enterIndex(i int) int {
-	back := len(d.path)
-	d.path = append(d.path, '/')
-	d.path = strconv.AppendInt(d.path, int64(i), 10)
-	if d.patterns() {
-		d.at = append(d.at, strconv.Itoa(i))
+	for c := n; c < nEnd; c += w.new.tape[c].skip() {
+		if at := w.findName(&w.new.source, w.new.name(c)); at.key == c+1 && at.next == 0 {
+			w.members = append(w.members, memberPair{-1, c})
+		}
 	}
-	return back
-}
-
-func (d *aligner) leave(back int) {
-	d.path = d.path[:back]
-	if d.patterns() {
-		d.at = d.at[:len(d.at)-1]
-	}
-}
-
-func (d *aligner) patterns() bool { return len(d.options.Ignore)+len(d.options.Identify) > 0 }
-
-// operation starts an operation at the current path and leaves it open.
-func (d *aligner) operation(start string) {
-	if !d.real {
-		d.real = !slices.ContainsFunc(d.options.Ignore, func(p Pattern) bool { return p.Covers(d.at) })
-	}
-	if len(d.out) > 1 {
-		d.out = append(d.out, ',')
-	}
-	d.out = append(d.out, start...)
-	d.out = append(d.out, d.path...)
-}
-
-func (d *aligner) replace(n int32) {
-	d.operation(`{"op":"replace","path":"`)
-	d.valueText(n)
-}
-
-func (d *aligner) add(n int32) {
-	d.operation(`{"op":"add","path":"`)
-	d.valueText(n)
-}
-
-func (d *aligner) valueText(n int32) {
-	d.out = append(d.out, `","value":`...)
-	if kind := d.new.tape[n].kind(); d.new.spaced && kind <= kindArray {
-		d.out = appendCompact(d.out, d.new.raw(n))
-	} else {
-		d.out = append(d.out, d.new.raw(n)...)
-	}
-	d.out = append(d.out, '}')
-}
-
-func (d *aligner) remove() {
-	d.operation(`{"op":"remove","path":"`)
-	d.out = append(d.out, `"}`...)
-}
-
-// move moves an element of the current array.
-func (d *aligner) move(from, to int) {
-	d.operation(`{"op":"move","from":"`)
-	d.out = append(d.out, '/')
-	d.out = strconv.AppendInt(d.out, int64(from), 10)
-	d.out = append(append(d.out, `","path":"`...), d.path...)
-	d.out = append(d.out, '/')
-	d.out = strconv.AppendInt(d.out, int64(to), 10)
-	d.out = append(d.out, `"}`...)
 }

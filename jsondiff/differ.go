@@ -2,184 +2,234 @@ package jsondiff
 
 import (
 	"bytes"
+	"sync"
 )
 
-// Options say how texts are compared. The zero value compares everything and
-// finds the identity of array elements by itself.
+// Options say how a Differ compares. The zero value is ready to use.
 type Options struct {
 	Limits
-	// Identify names the member that tells the elements of an array apart.
-	// The first pattern that matches the array counts.
-	Identify []Identity
-	// Ignore lists places where a change alone is no change. It travels with
-	// the next change elsewhere.
-	Ignore []Pattern
-}
 
-// Identity is a member whose value, a scalar that differs between elements,
-// identifies each element of the arrays that the pattern stands for.
-type Identity struct {
-	Pattern Pattern
-	Member  string
+	// Identify names the key of arrays' elements. Arrays it does not mention
+	// are matched by a key found by itself, else by content.
+	Identify []Identity
+
+	// Ignore lists paths whose changes alone are none. They travel with the
+	// next real change.
+	Ignore []Pattern
 }
 
 // Kind is what Next found.
 type Kind int
 
-// Kinds of changes.
 const (
 	First     Kind = iota // there was no document before
-	Unchanged             // nothing to tell
-	Changed               // Patch leads to the new document
+	Unchanged             // nothing that counts
+	Changed               // see Patch
 )
 
-// Change is the outcome of Next.
-type Change struct {
-	Kind Kind
-	// Patch is an RFC 6902 JSON Patch, set where Kind is Changed. It is the
-	// caller's.
-	Patch []byte
+func (k Kind) String() string {
+	switch k {
+	case First:
+		return "first"
+	case Unchanged:
+		return "unchanged"
+	}
+	return "changed"
 }
 
-// Differ compares each version of a document with the one before. It retains
-// the last version's text and tape. A Differ is for one goroutine at a time;
-// its zero value works.
+// Change is the answer of Next.
+type Change struct {
+	Kind Kind
+
+	// Patch turns the document before into this one: an RFC 6902 array
+	// without white space, set when Changed. It is the caller's.
+	Patch []byte
+
+	// Bound is ErrWork where the patch is larger than it had to be because
+	// Limits.Work was reached, else nil.
+	Bound error
+}
+
+// Differ retains one document and compares the next one with it. It is not
+// safe for concurrent use.
 type Differ struct {
 	options Options
 
-	last  source // the retained version as it came
-	doc   []byte // its compact text, as it was last published; nil before the first
-	spare []entry
-	work  aligner
+	// base is what the next text is compared with: text and tape are owned by
+	// the Differ, followed by padding, and never written while retained.
+	base  source
+	first bool // there is a base
+
+	// document is the published text. Where it is nil, the base's own text,
+	// without its white space, is the document and was not asked for yet.
+	document []byte
+	shared   bool // the base's text was handed out as it is
 }
 
-// NewDiffer returns a Differ with options.
-func NewDiffer(o Options) *Differ { return &Differ{options: o} }
+// NewDiffer makes a Differ without a document.
+func NewDiffer(o Options) *Differ {
+	o.Limits = o.Limits.withDefaults()
+	return &Differ{options: o}
+}
 
-// Document is the compact text of the version last returned as First or
-// Changed: white space outside of strings is left out, every other byte is as
-// it came. It is never written again. Nil before the first.
-func (d *Differ) Document() []byte { return d.doc }
+// scratch is what one comparison needs beside the retained document. It is
+// shared by all Differs, which therefore retain no more than text and tape.
+type scratch struct {
+	walk walk
+	text []byte // padded
+	tape []entry
+}
 
-// Next compares text with the retained version and retains it in its place.
-// text is copied. Where text is not JSON within the limits, the error is a
-// *SyntaxError or wraps ErrDepth or ErrSize, and the last version stays.
-//
-// White space, the order of members and the way in which strings are escaped
-// make no difference; how a number is written does. Of members with the same
-// name the last one counts.
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
+
+// release drops what refers to documents.
+func (s *scratch) release() {
+	w := &s.walk
+	w.old, w.oldBytes, w.new, w.identify, w.patch.ignore = source{}, nil, parser{}, nil, nil
+	scratches.Put(s)
+}
+
+// Next compares a text with the retained document and retains a copy of it in
+// its place. On an error, and where only ignored paths differ, the retained
+// document stays. Unchanged are also texts that differ in white space, order of
+// members or spelling of strings only; Document gives what it gave before.
 func (d *Differ) Next(text []byte) (Change, error) {
-	if d.doc != nil && bytes.Equal(text, d.last.text) {
+	if d.first && bytes.Equal(text, d.base.text) {
 		return Change{Kind: Unchanged}, nil
 	}
-	limits := d.options.Limits.orDefaults()
-	if d.doc == nil {
-		s, err := parseWithin(text, limits)
-		if err != nil {
-			return Change{}, err
+	if len(text) > d.options.Size {
+		return Change{}, ErrSize
+	}
+	s := scratches.Get().(*scratch)
+	defer s.release()
+	s.load(text, d.options.Limits)
+	if !d.first {
+		if s.walk.new.document(); s.walk.new.err != nil {
+			return Change{}, s.walk.new.err
 		}
-		d.last = s
-		d.doc = s.compact()
+		d.retain(s)
+		d.first = true
 		return Change{Kind: First}, nil
 	}
-	if len(text) > limits.Size {
-		return Change{}, sizeError(len(text), limits.Size)
+	w := &s.walk
+	w.start(d.base, d.options)
+	w.run()
+	if w.new.err != nil {
+		s.tape = w.new.tape[:0]
+		return Change{}, w.new.err
 	}
-	tape := d.spare[:0]
-	if cap(tape) < len(d.last.tape) {
-		tape = make([]entry, 0, len(d.last.tape)+len(d.last.tape)/8+8)
-	}
-	s := scanner{text: padded(text), depth: limits.Depth, tape: tape}
-	err := s.scan(&d.last)
-	d.spare = s.tape
-	if err != nil {
-		return Change{}, err
-	}
-	next := source{text: s.text, tape: s.tape, spaced: s.spaced}
-	patch, real := d.work.diff(d.last, next, d.options, limits.Work)
-	if len(patch) > len("[]") && !real {
-		return Change{Kind: Unchanged}, nil // only ignored places: the published version stays
-	}
-	d.last, d.spare = next, d.last.tape
-	if len(patch) == len("[]") {
+	if !w.patch.seen {
+		if w.patch.ignored {
+			s.tape = w.new.tape[:0]
+			return Change{Kind: Unchanged}, nil
+		}
+		// The same document, written otherwise: compare with the new spelling
+		// from now on, but let the document keep its bytes.
+		document := d.document
+		if document == nil && d.shared {
+			document = d.base.text
+		}
+		d.retain(s)
+		d.document = document
 		return Change{Kind: Unchanged}, nil
 	}
-	d.doc = next.compact()
-	return Change{Kind: Changed, Patch: patch}, nil
+	change := Change{Kind: Changed, Patch: bytes.Clone(w.patch.close())}
+	if w.cut {
+		change.Bound = ErrWork
+	}
+	d.retain(s)
+	return change, nil
 }
 
-// Diff returns an RFC 6902 JSON Patch that turns old into new, "[]" where they
-// are equal.
+// load copies a text behind which zeros follow, and sets the parser on it.
+func (s *scratch) load(text []byte, l Limits) {
+	if n := len(text) + pad; cap(s.text) < n {
+		s.text = make([]byte, n, n+n/16)
+	} else {
+		s.text = s.text[:n]
+	}
+	copy(s.text, text)
+	clear(s.text[len(text):])
+	s.walk.new = parser{
+		source:   source{text: s.text[:len(text)], tape: s.tape[:0]},
+		b:        s.text,
+		maxDepth: l.Depth,
+	}
+	s.tape = nil
+}
+
+// retain swaps the new document with the base, whose memory serves the next
+// comparison unless it was handed out.
+func (d *Differ) retain(s *scratch) {
+	old := d.base
+	d.base = s.walk.new.source
+	s.text, s.tape = nil, old.tape[:0]
+	if !d.shared && old.text != nil {
+		s.text = old.text[:cap(old.text)]
+	}
+	d.document, d.shared = nil, false
+	// What is retained may not be much larger than it needs to be: scratch
+	// memory may have served a larger document. The larger memory is let go,
+	// or every change would be copied.
+	if n := len(d.base.text) + pad; cap(d.base.text) > n+n/4+256 {
+		text := make([]byte, n)
+		copy(text, d.base.text)
+		d.base.text = text[:n-pad]
+	}
+	if n := len(d.base.tape); cap(d.base.tape) > n+n/4+32 {
+		d.base.tape = append(make([]entry, 0, n), d.base.tape...)
+	}
+}
+
+// Document is the text of the document that was last returned as First or
+// Changed, without white space outside of strings and otherwise as it came. It
+// is nil before the first. It is never written again, and the caller may not
+// write it either.
+func (d *Differ) Document() []byte {
+	switch {
+	case !d.first:
+		return nil
+	case d.document != nil:
+	case d.base.spaced:
+		d.document = appendCompact(make([]byte, 0, compactLen(d.base.text)), d.base.text)
+	default:
+		d.shared = true
+		return d.base.text[:len(d.base.text):len(d.base.text)]
+	}
+	return d.document
+}
+
+// Diff gives the JSON Patch that turns one text into the other, "[]" where they
+// are the same document.
 func Diff(old, new []byte) ([]byte, error) {
-	a, err := parse(old)
+	d := NewDiffer(Options{})
+	if _, err := d.Next(old); err != nil {
+		return nil, err
+	}
+	change, err := d.Next(new)
 	if err != nil {
 		return nil, err
 	}
-	b, err := parse(new)
-	if err != nil {
-		return nil, err
+	if change.Kind == Unchanged {
+		return []byte("[]"), nil
 	}
-	var work aligner
-	patch, _ := work.diff(a, b, Options{}, defaultWork)
-	return patch, nil
+	return change.Patch, nil
 }
 
-// Equal tells whether two texts stand for the same value, as Next compares
-// them.
+// Equal tells whether two texts are the same document.
 func Equal(a, b []byte) (bool, error) {
-	patch, err := Diff(a, b)
-	return len(patch) == len("[]"), err
+	d := NewDiffer(Options{})
+	if _, err := d.Next(a); err != nil {
+		return false, err
+	}
+	change, err := d.Next(b)
+	return change.Kind == Unchanged && err == nil, err
 }
 
-// Compact appends text to dst without the white space outside of strings.
+// Compact appends a text without the white space outside of its strings.
 func Compact(dst, text []byte) ([]byte, error) {
-	s, err := parse(text)
-	if err != nil {
+	if _, err := parse(text); err != nil {
 		return dst, err
 	}
-	return appendCompact(dst, s.raw(0)), nil
-}
-
-// compact is the text without white space, the text itself where it has none.
-func (s source) compact() []byte {
-	raw := s.raw(0)
-	if !s.spaced {
-		return raw[:len(raw):len(raw)]
-	}
-	return appendCompact(make([]byte, 0, len(raw)), raw)
-}
-
-// appendCompact appends a valid text without the white space outside of
-// strings.
-func appendCompact(dst, raw []byte) []byte {
-	for len(raw) > 0 {
-		i := 0
-		for i < len(raw) && raw[i] > ' ' && raw[i] != '"' {
-			i++
-		}
-		if i < len(raw) && raw[i] == '"' {
-			i += stringLen(raw[i:])
-		}
-		dst = append(dst, raw[:i]...)
-		for i < len(raw) && raw[i] <= ' ' {
-			i++
-		}
-		raw = raw[i:]
-	}
-	return dst
-}
-
-// stringLen is the length of the valid string that b starts with.
-func stringLen(b []byte) int {
-	i := 1
-	for {
-		i += bytes.IndexByte(b[i:], '"')
-		backslashes := 0
-		for b[i-1-backslashes] == '\\' {
-			backslashes++
-		}
-		if i++; backslashes%2 == 0 {
-			return i
-		}
-	}
+	return appendCompact(dst, text), nil
 }

@@ -9,10 +9,11 @@ import (
 // valid JSON as a whole. Where nothing is there, the error is ErrMissing. Of
 // equal names the last one counts.
 func Select(text []byte, p Pointer) ([]byte, error) {
-	s, err := parse(text)
+	s, err := borrow(text)
 	if err != nil {
 		return nil, err
 	}
+	defer s.giveBack()
 	i := int32(0)
 	for k, token := range p {
 		if i = s.child(i, token); i < 0 {
@@ -51,16 +52,17 @@ func (s source) child(i int32, token string) int32 {
 // for, otherwise as it was. Where there are none it gives the text itself. A
 // pattern for the whole document is an error: nothing would be left.
 func Omit(text []byte, patterns []Pattern) ([]byte, error) {
-	s, err := parse(text)
+	s, err := borrow(text)
 	if err != nil {
 		return nil, err
 	}
+	defer s.giveBack()
 	for _, p := range patterns {
 		if p.Len() == 0 {
 			return nil, errors.New("cannot omit the whole document")
 		}
 	}
-	o := omitter{source: s}
+	o := omitter{source: s.source}
 	// The patterns that still match are a stack: each level pushes those that
 	// match its token and pops them again.
 	o.active = append(make([]Pattern, 0, 4*len(patterns)), patterns...)

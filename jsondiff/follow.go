@@ -1,249 +1,294 @@
 package jsondiff
 
-import (
-	"bytes"
-	"encoding/binary"
-	"math/bits"
-)
+import "bytes"
 
-// window is how many old siblings are looked through for the place at which the
-// texts meet again after a difference.
-const window = 8
-
-// align makes the new text at i and the old one at o the pair that is compared,
-// and finds out how far they are equal.
-func (s *scanner) align(i, o int) {
-	if s.shift == i-o && s.from <= o && o <= s.same {
-		return
-	}
-	s.shift, s.from = i-o, o
-	s.same = o + commonPrefix(s.old.text[o:], s.text[i:])
-}
-
-// commonPrefix is the number of bytes that a and b share at their start.
-func commonPrefix(a, b []byte) int {
-	n := min(len(a), len(b))
-	a, b = a[:n], b[:n]
-	i := 0
-	for i+8 <= n {
-		if x := binary.LittleEndian.Uint64(a[i:]) ^ binary.LittleEndian.Uint64(b[i:]); x != 0 {
-			return i + bits.TrailingZeros64(x)/8
-		}
-		if i += 8; i == 128 {
-			// A long run: bytes.Equal compares faster than eight at a time.
-			for block := 512; i+block <= n && bytes.Equal(a[i:i+block], b[i:i+block]); {
-				i += block
-				block = min(2*block, 16<<10)
-			}
-		}
-	}
-	for i < n && a[i] == b[i] {
-		i++
-	}
-	return i
-}
-
-// take copies the tape of old entries [from, to) for the new text.
-func (s *scanner) take(from, to int32) {
-	n := len(s.tape)
-	s.tape = append(s.tape, s.old.tape[from:to]...)
-	if s.shift == 0 {
-		return
-	}
-	shift := uint32(s.shift)
-	taken := s.tape[n:]
-	for i := range taken {
-		taken[i].off += shift
-		if taken[i].key != 0 {
-			taken[i].key += shift
-		}
-	}
-}
-
-// follow reads the value at i as value does, guided by the old entry o.
-func (s *scanner) follow(i, key int, o int32) int {
-	e := &s.old.tape[o]
-	s.align(i, int(e.off))
-	// A value that ends where the texts part may go on in the new one: a
-	// number by another digit. One more equal byte settles it.
-	if e.end() < s.same {
-		at := len(s.tape)
-		s.take(o, o+e.skip())
-		s.tape[at].key = uint32(key)
-		return e.end() + s.shift
-	}
-	if kind := e.kind(); kind <= kindArray && s.text[i] == s.old.text[e.off] {
-		at := len(s.tape)
-		s.tape = append(s.tape, entry{off: uint32(i), key: uint32(key)})
-		end := s.container(i, kind, o)
-		if end >= 0 {
-			t := &s.tape[at]
-			t.len = uint32(end - i)
-			t.size = kind<<kindShift | uint32(len(s.tape)-at)
-		}
-		return end
-	}
-	return s.value(i, key)
-}
-
-// followArray reads the array at i, guided by the old array o.
-func (s *scanner) followArray(i int, o int32) int {
-	tape := s.old.tape
-	c, last := o+1, o+tape[o].skip() // the old element to compare with next
-	settled := c                     // every old element before it has been met
-	i = s.space(i + 1)
-	if s.text[i] == ']' {
-		return i + 1
-	}
+// followArray walks the elements of the array at n.
+//
+// While elements are equal or changed in place the walk goes on in step. Where
+// they differ it looks a little ahead for a place to step on again, and takes
+// what lies before as gone or born. Where it finds none, all the rest is.
+func (w *walk) followArray(o int32, n int, f frame) (end int, muted bool) {
+	ot, p := w.old.tape, &w.new
+	oEnd, oldEnd := o+ot[o].skip(), ot[o].end()
+	a := w.openArray()
+	defer w.closeArray()
+	firstNew := int32(len(p.tape))
+	c, oi, ni := o+1, int32(0), int32(0)
+	after := n + 1
+	inStep := true
+	key := w.configuredKey()
+	guessed := key != nil
 	for {
-		// Elements that are equal, with the comma between them.
-		if c < last {
-			s.align(i, int(tape[c].off))
-			run, end := c, 0
-			for c < last && tape[c].end() < s.same {
-				end = tape[c].end()
-				c += tape[c].skip()
-			}
-			if c > run {
-				s.take(run, c)
-				settled = c
-				if i = s.space(end + s.shift); s.text[i] != ',' {
-					break
-				}
-				i = s.space(i + 1)
-				continue
-			}
+		run := c
+		for inStep && c < oEnd && ot[c].end() < w.lock.eq {
+			after = ot[c].end() + w.lock.shift
+			c += ot[c].skip()
+			oi++
+			ni++
 		}
-		if c < last {
-			i = s.follow(i, 0, c)
+		w.splice(run, c)
+		if inStep && c == oEnd && oldEnd <= w.lock.eq {
+			end = oldEnd + w.lock.shift
+			break
+		}
+		i := p.space(after)
+		if p.b[i] == ']' {
+			end = i + 1
+			break
+		}
+		if ni > 0 {
+			if p.b[i] != ',' {
+				return p.fail(i, `"," or "]"`), false
+			}
+			i = p.space(i + 1)
+		}
+		if c == oEnd {
+			a.born = append(a.born, element{int32(len(p.tape)), ni})
+			if after = p.value(i, 0); after < 0 {
+				return after, false
+			}
+			ni++
+			inStep = false
+			continue
+		}
+		w.meet(int(ot[c].off), i)
+		if !guessed {
+			guessed = true
+			key = likelyKey(&w.old, c)
+		}
+		step := 1 // elements in place
+		if w.equalHere(c) || w.patch.idle() || w.surelySame(c, key) {
+			level := w.patch.enterIndex(int(ni))
+			after = w.follow(c, i, 0)
+			w.patch.leave(level)
 		} else {
-			i = s.value(i, 0)
+			at := int32(len(p.tape))
+			if after = p.value(i, 0); after < 0 {
+				return after, false
+			}
+			var gone, born int
+			step, gone, born = w.findStep(c, oEnd, oldEnd, at, after, key)
+			if p.err != nil {
+				return -1, false
+			}
+			switch {
+			case gone > 0:
+				p.tape = p.tape[:at]
+				after = i // read again, as the counterpart of a later one
+				for range gone {
+					a.gone = append(a.gone, element{c, oi})
+					c += ot[c].skip()
+					oi++
+				}
+				level := w.patch.enterIndex(int(ni))
+				after = w.follow(c, i, 0)
+				w.patch.leave(level)
+				step = 1
+			case born > 0:
+				for range born {
+					a.born = append(a.born, element{at, ni})
+					after = p.tape[at].end()
+					at += p.tape[at].skip()
+					ni++
+				}
+				p.tape = p.tape[:at]
+				inStep = false
+				continue
+			case step == 0:
+				p.tape = p.tape[:at]
+				if end = w.takeRest(a, c, oEnd, oi, i, &ni); end < 0 {
+					return end, false
+				}
+				c = oEnd
+			default:
+				x := c
+				for k := range step {
+					level := w.patch.enterIndex(int(ni) + k)
+					w.compare(x, at)
+					w.patch.leave(level)
+					x += ot[x].skip()
+					after = p.tape[at].end()
+					at += p.tape[at].skip()
+				}
+				p.tape = p.tape[:at]
+			}
+			if step == 0 {
+				break
+			}
 		}
-		if i < 0 {
-			return i
+		if after < 0 {
+			return after, false
 		}
-		if i = s.space(i); s.text[i] != ',' {
+		last := c
+		for range step {
+			last = c
+			c += ot[c].skip()
+			oi++
+			ni++
+		}
+		muted = muted || w.giveUp(f, int(ot[o].len)+after-n)
+		inStep = true
+		w.meet(ot[last].end(), after)
+	}
+	for ; c < oEnd; c += ot[c].skip() {
+		a.gone = append(a.gone, element{c, oi})
+		oi++
+	}
+	size := int(ot[o].len) + end - n
+	if len(a.gone) > 0 && len(a.born) > 0 && !muted && w.crossing(a, key) {
+		// What looked like steps in place may be what others moved across: to
+		// move the fewest, align all elements.
+		w.patch.out = w.patch.out[:f.start]
+		a.gone, a.born = a.gone[:0], a.born[:0]
+		index := int32(0)
+		for c = o + 1; c < oEnd; c += ot[c].skip() {
+			a.gone = append(a.gone, element{c, index})
+			index++
+		}
+		index = 0
+		for x := firstNew; int(x) < len(p.tape); x += p.tape[x].skip() {
+			a.born = append(a.born, element{x, index})
+			index++
+		}
+	}
+	if w.alignArray(a, f, size, int(ni)) {
+		muted = true
+	}
+	return end, muted
+}
+
+// crossing tells whether more than one keyed element left its place.
+func (w *walk) crossing(a *arrayWalk, key []byte) bool {
+	if key == nil || len(a.gone) < 2 || len(a.born) < 2 {
+		return false
+	}
+	w.pairElements(a)
+	a.findMovers()
+	return len(a.movers) > 1
+}
+
+// surelySame tells, before the new element is read, that it is the old one,
+// changed in place: its key lies before the first difference. Without a key
+// only a large element is taken on trust, if most of it is the same.
+func (w *walk) surelySame(c int32, key []byte) bool {
+	e := &w.old.tape[c]
+	if key != nil {
+		k := w.keyValue(&w.old, c, key)
+		return k >= 0 && w.old.tape[k].end() < w.lock.eq
+	}
+	return e.kind() < kindString && e.len > 4096 && w.lock.eq-int(e.off) > int(e.len)/2
+}
+
+// findStep decides what became of the old element c, whose new counterpart
+// would be the entry at at and ends at after: step elements changed in place, or
+// some old ones are gone, or some new ones were born, before the next two that
+// belong together. All zero is: none found. New elements it read to find out
+// stay on the tape behind at.
+func (w *walk) findStep(c, oEnd int32, oldEnd int, at int32, after int, key []byte) (step, gone, born int) {
+	ot, p := w.old.tape, &w.new
+	if w.sameKey(c, at, key) {
+		return 1, 0, 0
+	}
+	c2 := c + ot[c].skip()
+	next := w.nextElement(after)
+	if c2 >= oEnd && next < 0 || c2 < oEnd && w.standsAt(c2, next, oldEnd) {
+		return 1, 0, 0
+	}
+	if w.standsAt(c, next, oldEnd) {
+		return 0, 0, 1
+	}
+	from := int(p.tape[at].off)
+	limit := lookAhead
+	for k, x := 1, c2; k <= lookAhead && x < oEnd; k++ {
+		if w.standsAt(x, from, oldEnd) || w.sameKey(x, at, key) {
+			gone, limit = k, k-1
 			break
 		}
-		i = s.space(i + 1)
-		c, settled = s.meet(i, c, settled, last)
+		x += ot[x].skip()
 	}
-	if s.text[i] != ']' {
-		return s.fail(i, `"," or "]"`)
-	}
-	return i + 1
-}
-
-// meet chooses the old element to compare with the new one at i, where the one
-// before it was compared with c and differed. First choice is an element that
-// is equal: the next (c was edited), c itself (something was inserted), or one
-// near, counted from c and from the last that was met. Else it is the one of
-// the first two that begins more alike.
-func (s *scanner) meet(i int, c, settled, last int32) (next, met int32) {
-	tape := s.old.tape
-	if c >= last {
-		c = settled
-		if c >= last {
-			return last, settled
+	y := c2
+	for j := 1; j <= limit && next >= 0; j++ {
+		// j elements were read; the next one is the counterpart of c, or of
+		// the old one as far on.
+		if w.standsAt(c, next, oldEnd) {
+			return 0, 0, j
 		}
-	}
-	after := c + tape[c].skip()
-	if after < last && s.equalAt(after, i) {
-		return after, after
-	}
-	if s.equalAt(c, i) {
-		return c, c
-	}
-	for _, start := range [2]int32{after, settled} {
-		x := start
-		for k := 0; k < window && x < last; k++ {
-			if x != c && s.equalAt(x, i) {
-				return x, x
+		if y < oEnd && w.standsAt(y, next, oldEnd) {
+			return j, 0, 0
+		}
+		x := int32(len(p.tape))
+		if after = p.value(next, 0); after < 0 {
+			return 0, 0, 0
+		}
+		if w.sameKey(c, x, key) {
+			return 0, 0, j
+		}
+		if y < oEnd {
+			if w.sameKey(y, x, key) {
+				return j, 0, 0
 			}
-			x += tape[x].skip()
+			y += ot[y].skip()
+		} else if key == nil {
+			break
 		}
+		next = w.nextElement(after)
 	}
-	if after < last {
-		alike := func(x int32) int {
-			o := int(tape[x].off)
-			return commonPrefix(s.old.text[o:min(o+64, len(s.old.text))], s.text[i:])
-		}
-		if alike(after) >= alike(c) {
-			return after, settled
-		}
-	}
-	return c, settled
+	return 0, gone, 0
 }
 
-// equalAt tells whether the old element x stands at i. Short ones stand
-// anywhere; they must be followed by the same as well.
-func (s *scanner) equalAt(x int32, i int) bool {
-	e := &s.old.tape[x]
-	o, n := int(e.off), int(e.len)
-	if n < 24 {
-		n = min(24, len(s.old.text)-o)
+// nextElement gives the offset of the element after the one that ended at i, or
+// -1 where there is none.
+func (w *walk) nextElement(i int) int {
+	if i = w.new.space(i); w.new.b[i] != ',' {
+		return -1
 	}
-	return i+n <= len(s.text) && s.text[i+n-1] == s.old.text[o+n-1] && bytes.Equal(s.text[i:i+n], s.old.text[o:o+n])
+	return w.new.space(i + 1)
 }
 
-// followObject reads the object at i, guided by the old object o.
-func (s *scanner) followObject(i int, o int32) int {
-	tape := s.old.tape
-	c, last := o+1, o+tape[o].skip() // the old member to compare with next
-	i = s.space(i + 1)
-	if s.text[i] == '}' {
-		return i + 1
+// standsAt tells whether the old element stands at the new offset, byte by
+// byte. A short one is only believed together with what follows it.
+func (w *walk) standsAt(x int32, n, arrayEnd int) bool {
+	e := &w.old.tape[x]
+	from, to := int(e.off), e.end()
+	if e.len < 32 {
+		to = max(to, min(from+96, arrayEnd))
+	}
+	text := w.new.text
+	if n < 0 || n+to-from > len(text) || !bytes.Equal(w.old.text[from:to], text[n:n+to-from]) {
+		return false
+	}
+	return e.kind() != kindNumber || !continuesNumber(w.new.b[n+int(e.len)])
+}
+
+// takeRest reads the new elements from i on: they and the old ones from c on
+// are gone or born, but for those that are equal at the end.
+func (w *walk) takeRest(a *arrayWalk, c, oEnd, oi int32, i int, ni *int32) int {
+	ot, p := w.old.tape, &w.new
+	goneBase, bornBase := len(a.gone), len(a.born)
+	for ; c < oEnd; c += ot[c].skip() {
+		a.gone = append(a.gone, element{c, oi})
+		oi++
 	}
 	for {
-		// Members that are equal, names and all.
-		if c < last {
-			s.align(i, int(tape[c].key))
-			run, end := c, 0
-			for c < last && tape[c].end() < s.same {
-				end = tape[c].end()
-				c += tape[c].skip()
-			}
-			if c > run {
-				s.take(run, c)
-				if i = s.space(end + s.shift); s.text[i] != ',' {
-					break
-				}
-				i = s.space(i + 1)
-				continue
-			}
-		}
-		key := i
-		if x := s.sameName(i, c, last); x >= 0 {
-			i += len(s.old.quotedName(x))
-			if i = s.space(i); s.text[i] != ':' {
-				return s.fail(i, `":"`)
-			}
-			i = s.follow(s.space(i+1), key, x)
-			c = x + tape[x].skip()
-		} else if i = s.name(i); i >= 0 {
-			i = s.value(i, key)
-		}
-		if i < 0 {
+		a.born = append(a.born, element{int32(len(p.tape)), *ni})
+		*ni++
+		if i = p.value(i, 0); i < 0 {
 			return i
 		}
-		if i = s.space(i); s.text[i] != ',' {
+		if i = p.space(i); p.b[i] != ',' {
 			break
 		}
-		i = s.space(i + 1)
+		i = p.space(i + 1)
 	}
-	if s.text[i] != '}' {
-		return s.fail(i, `"," or "}"`)
+	if p.b[i] != ']' {
+		return p.fail(i, `"," or "]"`)
+	}
+	for len(a.gone) > goneBase && len(a.born) > bornBase {
+		x, y := len(a.gone)-1, len(a.born)-1
+		if !w.equalRaw(a.gone[x].at, a.born[y].at) {
+			break
+		}
+		a.gone, a.born = a.gone[:x], a.born[:y]
 	}
 	return i + 1
-}
-
-// sameName finds an old member near c with the name that stands at i.
-func (s *scanner) sameName(i int, c, last int32) int32 {
-	for k := 0; k < window && c < last; k++ {
-		if bytes.HasPrefix(s.text[i:], s.old.quotedName(c)) {
-			return c
-		}
-		c += s.old.tape[c].skip()
-	}
-	return -1
 }

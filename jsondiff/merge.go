@@ -17,10 +17,11 @@ var ErrNotMergeable = errors.New("the change cannot be expressed as a merge patc
 // fine. Where the new document is an object and equal to the old one, the patch
 // is {}; any other document has no smaller patch than itself.
 func Merge(old, new []byte) (patch []byte, err error) {
-	m, err := readTwo(old, new)
+	m, done, err := readTwo(old, new)
 	if err != nil {
 		return nil, err
 	}
+	defer done()
 	return m.diff(nil, 0, 0)
 }
 
@@ -28,24 +29,29 @@ func Merge(old, new []byte) (patch []byte, err error) {
 // document, without white space. What the patch does not mention is kept as
 // written; new members go to the end; of equal names the last one counts.
 func ApplyMerge(doc, patch []byte) ([]byte, error) {
-	m, err := readTwo(doc, patch)
+	m, done, err := readTwo(doc, patch)
 	if err != nil {
 		return nil, err
 	}
+	defer done()
 	return m.apply(make([]byte, 0, len(doc)+len(patch)), 0, 0), nil
 }
 
 // merger walks two documents, the second of them new or a patch.
 type merger struct{ a, b source }
 
-func readTwo(doc, other []byte) (m merger, err error) {
-	if m.a, err = parse(doc); err != nil {
-		return m, fmt.Errorf("first document: %w", err)
+// readTwo reads both; done says that nothing is needed of them any more.
+func readTwo(doc, other []byte) (m merger, done func(), err error) {
+	a, err := borrow(doc)
+	if err != nil {
+		return m, nil, fmt.Errorf("first document: %w", err)
 	}
-	if m.b, err = parse(other); err != nil {
-		return m, fmt.Errorf("second document: %w", err)
+	b, err := borrow(other)
+	if err != nil {
+		a.giveBack()
+		return m, nil, fmt.Errorf("second document: %w", err)
 	}
-	return m, nil
+	return merger{a.source, b.source}, func() { a.giveBack(); b.giveBack() }, nil
 }
 
 // memberTable finds an object's members by name, the last one of equal names.
@@ -124,13 +130,13 @@ func (t *memberTable) find(name []byte) int32 {
 // diff appends the patch from the value at i to the one at j.
 func (m *merger) diff(dst []byte, i, j int32) ([]byte, error) {
 	if m.b.tape[j].kind() != kindObject {
-		return appendCompact(dst, m.b.raw(j)), nil
+		return m.b.appendValue(dst, j), nil
 	}
 	if m.a.tape[i].kind() != kindObject {
 		if m.b.nullInside(j) {
 			return nil, ErrNotMergeable
 		}
-		return appendCompact(dst, m.b.raw(j)), nil
+		return m.b.appendValue(dst, j), nil
 	}
 	dst = append(dst, '{')
 	if bytes.Equal(m.a.raw(i), m.b.raw(j)) {
@@ -174,7 +180,7 @@ func (m *merger) diff(dst []byte, i, j int32) ([]byte, error) {
 			return nil, ErrNotMergeable
 		}
 		name(m.b.quotedName(d))
-		dst = appendCompact(dst, m.b.raw(d))
+		dst = m.b.appendValue(dst, d)
 	}
 	return append(dst, '}'), nil
 }
@@ -241,7 +247,7 @@ func (m *merger) same(i, j int32) bool {
 // section 2's MergePatch.
 func (m *merger) apply(dst []byte, i, j int32) []byte {
 	if m.b.tape[j].kind() != kindObject {
-		return appendCompact(dst, m.b.raw(j))
+		return m.b.appendValue(dst, j)
 	}
 	if m.a.tape[i].kind() != kindObject {
 		return m.b.appendWithoutNulls(dst, j)
@@ -260,7 +266,7 @@ func (m *merger) apply(dst []byte, i, j int32) []byte {
 		switch {
 		case d < 0:
 			name(m.a.quotedName(c))
-			dst = appendCompact(dst, m.a.raw(c))
+			dst = m.a.appendValue(dst, c)
 		case !m.b.null(d):
 			name(m.a.quotedName(c))
 			dst = m.apply(dst, c, d)
@@ -278,7 +284,7 @@ func (m *merger) apply(dst []byte, i, j int32) []byte {
 // appendWithoutNulls is what a patch makes of nothing.
 func (s source) appendWithoutNulls(dst []byte, i int32) []byte {
 	if s.tape[i].kind() != kindObject || !bytes.Contains(s.raw(i), []byte("null")) {
-		return appendCompact(dst, s.raw(i))
+		return s.appendValue(dst, i)
 	}
 	dst = append(dst, '{')
 	start := len(dst)

@@ -70,10 +70,11 @@ func TestMergeDeep(t *testing.T) {
 // as written, names in order, the last of equal names.
 func sameJSON(t *testing.T, a, b []byte) bool {
 	t.Helper()
-	m, err := readTwo(a, b)
+	m, done, err := readTwo(a, b)
 	if err != nil {
 		t.Fatalf("%s and %s: %v", a, b, err)
 	}
+	defer done()
 	return m.same(0, 0)
 }
 

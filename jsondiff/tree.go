@@ -221,26 +221,23 @@ func (t *tree) charge(bytes int) error {
 	return nil
 }
 
-// equal compares two values as `test` does: numbers by value, strings by their
-// characters, objects without order.
-func (t *tree) equal(a, b ref, depth int) (bool, error) {
+// equal compares a value of the tree with one of the patch as `test` does:
+// numbers by value, strings by their characters, objects without order. Where
+// it has to look inside, it opens the value for good, so that many tests of a
+// large one pay for that once. An array just opened has full chunks.
+func (t *tree) equal(slot *ref, b ref, depth int) (bool, error) {
 	if depth > defaultDepth {
 		return false, ErrDepth
 	}
-	if a == b {
-		return true, nil
-	}
-	if t.container(a) != t.container(b) {
-		return false, nil
-	}
-	if a >= 0 && b >= 0 {
-		s, i := t.at(a)
-		z, j := t.at(b)
-		k, x, y := s.tape[i].kind(), s.raw(i), z.raw(j)
+	z, j := t.at(b)
+	k, y := z.tape[j].kind(), z.raw(j)
+	if *slot >= 0 {
+		s, i := t.at(*slot)
+		x := s.raw(i)
 		if bytes.Equal(x, y) {
 			return true, nil
 		}
-		if k != z.tape[j].kind() {
+		if k != s.tape[i].kind() {
 			return false, nil
 		}
 		switch k {
@@ -252,17 +249,21 @@ func (t *tree) equal(a, b ref, depth int) (bool, error) {
 			return false, nil
 		}
 	}
-	m, n := t.open(a), t.open(b)
+	if k > kindArray {
+		return false, nil
+	}
+	m, n := t.node(slot), t.open(b)
 	if m.array != n.array || m.elements.n != n.elements.n || m.live != n.live {
 		return false, nil
 	}
-	if m.array {
-		for i := range m.elements.n {
-			if ok, err := t.equal(*m.elements.at(i), *n.elements.at(i), depth+1); !ok {
+	i := 0
+	for _, chunk := range m.elements.chunks {
+		for c := range chunk {
+			if ok, err := t.equal(&chunk[c], n.elements.chunks[i/chunkSize][i%chunkSize], depth+1); !ok {
 				return false, err
 			}
+			i++
 		}
-		return true, nil
 	}
 	for i := range m.members {
 		if m.members[i].quoted == nil {
@@ -272,7 +273,7 @@ func (t *tree) equal(a, b ref, depth int) (bool, error) {
 		if j < 0 {
 			return false, nil
 		}
-		if ok, err := t.equal(m.members[i].value, n.members[j].value, depth+1); !ok {
+		if ok, err := t.equal(&m.members[i].value, n.members[j].value, depth+1); !ok {
 			return false, err
 		}
 	}
@@ -287,7 +288,7 @@ func (t *tree) write(dst []byte, r ref, depth int) ([]byte, error) {
 		if depth+t.deepest > defaultDepth && depth+s.depth(i) > defaultDepth {
 			return nil, ErrDepth
 		}
-		return appendCompact(dst, s.raw(i)), nil
+		return s.appendValue(dst, i), nil
 	}
 	if depth >= defaultDepth {
 		return nil, ErrDepth
@@ -327,6 +328,14 @@ func (t *tree) write(dst []byte, r ref, depth int) ([]byte, error) {
 		}
 	}
 	return append(dst, '}'), nil
+}
+
+// appendValue appends the value at i without the white space in it.
+func (s *source) appendValue(dst []byte, i int32) []byte {
+	if s.spaced {
+		return appendCompact(dst, s.raw(i))
+	}
+	return append(dst, s.raw(i)...)
 }
 
 // list is an array's elements in pieces, so that an insertion or removal moves

@@ -1,7 +1,8 @@
 // Command jsondiff measures the package jsondiff against its peers, side by side
 // in one run, and prints tables in Markdown:
 //
-//	go run ./jsondiff            in the folder bench, a few minutes
+//	go run ./jsondiff            in the folder bench, about ten minutes
+//	go run ./jsondiff -quick     without what takes longest, two minutes
 //	go run ./jsondiff -scale     only what grows: documents, arrays, corruptions
 //
 // Every patch is checked with an applier of its own. The peers from Node take
@@ -26,11 +27,12 @@ import (
 )
 
 var (
-	budget = flag.Duration("time", 3*time.Second, "time for the rounds of one shape")
+	budget = flag.Duration("time", 2*time.Second, "time for the rounds of one shape")
 	only   = flag.String("shape", "", "regular expression: only these shapes")
 	scale  = flag.Bool("scale", false, "only the scaling tables")
 	noNode = flag.Bool("no-node", false, "leave the peers from Node out")
 	once   = flag.String("once", "", "for this program itself: run one contender once on the files given")
+	quick  = flag.Bool("quick", false, "less time, a lower limit, no peers from Node, no recordings")
 	limit  = flag.Duration("limit", 4*time.Second, "a peer that takes longer for one diff is left out")
 )
 
@@ -42,6 +44,9 @@ func main() {
 			os.Exit(1)
 		}
 		return
+	}
+	if *quick {
+		*budget, *limit, *noNode = 300*time.Millisecond, 500*time.Millisecond, true
 	}
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -71,13 +76,19 @@ func run() error {
 			if err != nil {
 				return fmt.Errorf("%s: %w", s.name, err)
 			}
-			all = append(all, row{s, results})
+			held, err := retained(s.old, s.new)
+			if err != nil {
+				return err
+			}
+			all = append(all, row{s, results, held})
 		}
 		summary(all)
 		merges(all)
 		details(all)
-		if err := recordings(dir); err != nil {
-			return err
+		if *only == "" && !*quick {
+			if err := recordings(dir); err != nil {
+				return err
+			}
 		}
 	}
 	if *only == "" {
@@ -168,7 +179,8 @@ func measure(dir string, s shape) ([]*result, error) {
 	end := time.Now().Add(*budget)
 	for round := 0; round < 3 || time.Now().Before(end) && round < 200; round++ {
 		for _, r := range all {
-			if r.absent != "" || round > 0 && r.best > *budget/10 && len(r.samples) >= 2 {
+			slow := r.best > *budget/4 && round > 0 || r.best > *budget/10 && round > 1
+			if r.absent != "" || slow && !r.ours {
 				continue
 			}
 			runtime.GC()
@@ -225,6 +237,7 @@ func (r *result) countAllocs(new []byte) float64 {
 	}
 	var before, after runtime.MemStats
 	total := uint64(0)
+	r.once(new) // warm: the rounds began with a collection, which empties pools
 	for range n {
 		if r.rewind != nil {
 			r.rewind()

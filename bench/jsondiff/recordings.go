@@ -15,7 +15,7 @@ import (
 )
 
 // every is how often a recorded pair goes to the peers as well.
-const every = 10
+const every = 20
 
 // recordings replays what real APIs answered, version by version.
 func recordings(dir string) error {
@@ -103,7 +103,7 @@ func replay(dir, name string, versions [][]byte) error {
 	tallies := []*tally{some}
 	for _, c := range contenders() {
 		switch c.name {
-		case "gomodules", "mattbaird", "wI2L go-json", "wI2L rationalize go-json", "wI2L LCS rationalize go-json":
+		case "gomodules", "mattbaird", "wI2L go-json", "wI2L LCS rationalize go-json":
 			tallies = append(tallies, &tally{name: c.name, start: c.start})
 		}
 	}

@@ -9,7 +9,8 @@ import (
 
 type row struct {
 	shape
-	results []*result
+	results  []*result
+	retained int // bytes a Differ holds after both documents
 }
 
 // pick gives the contender that is best among those that count, or nil.
@@ -33,18 +34,18 @@ func summary(all []row) {
 		"Best of many runs; the goal in brackets, where the issue sets one. " +
 		"\"Best peer\" is the fastest exact Go library, \"same quality\" the fastest whose patch is at most 1.25 times as large, " +
 		"\"smallest\" the exact peer with the smallest patch, Node's included.\n\n" +
-		"| shape | document | time (median) | allocs | patch | of document | best peer | times as fast | same quality | times as fast | smallest | patch / smallest |\n" +
-		"|---|--:|--:|--:|--:|--:|---|--:|---|--:|---|--:|\n")
+		"| shape | document | time (median) | allocs | patch | of document | best peer | times as fast | same quality | times as fast | smallest | patch / smallest | retained / document |\n" +
+		"|---|--:|--:|--:|--:|--:|---|--:|---|--:|---|--:|--:|\n")
 	logs, n := 0.0, 0
 	for _, r := range all {
 		us := r.ours()
 		peer := r.pick(func(c *result) bool { return !c.node }, faster)
 		same := r.pick(func(c *result) bool { return !c.node && float64(len(c.patch)) <= 1.25*float64(len(us.patch)) }, faster)
 		least := r.pick(func(c *result) bool { return true }, smaller)
-		fmt.Printf("| %s | %s | %s (%s) | %s | %d | %.2f %% | %s | %s | %s |\n",
+		fmt.Printf("| %s | %s | %s (%s) | %s | %d | %.2f %% | %s | %s | %s | %.2f |\n",
 			r.name, size(len(r.new)), span(us.best), span(us.median), count(us.allocs), len(us.patch),
 			100*float64(len(us.patch))/float64(len(r.new)),
-			against(us, peer, r.goal), against(us, same, r.quality), patchAgainst(us, least))
+			against(us, peer, r.goal), against(us, same, r.quality), patchAgainst(us, least), float64(r.retained)/float64(len(r.new)))
 		if peer != nil {
 			logs += math.Log(ratio(us, peer))
 			n++
