@@ -364,7 +364,7 @@ func TestBodyOfExactlyMaxBody(t *testing.T) {
 				if line := last.name + " " + last.data; !like(line, test.want) {
 					t.Errorf("%d bytes with max_body 1000: %.100q, want %q", test.size, line, test.want)
 				}
-				sources.closeAll()
+				closeSources()
 			}
 		})
 	}

@@ -179,9 +179,7 @@ func TestSharedSourceHasNoShare(t *testing.T) {
 func TestNamesHaveLimitsOfTheirOwn(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		a := newRig(t, &Handler{Name: "a", MaxSubscribers: 2})
-		pool := sources
 		b := newRig(t, &Handler{Name: "b", MaxSubscribers: 1})
-		sources = pool
 		live := `status {"state":"live"…`
 		one := a.stream()
 		one.expect(live, "snapshot …")
@@ -266,10 +264,8 @@ func TestPoolUnderLoad(t *testing.T) {
 		t.Logf("seed %d", seed)
 		r := newRig(t, &Handler{Upstream: "http://upstream.test/?q={http.request.uri.query.q}", Forward: []string{"Authorization"},
 			MaxSources: 16, MaxSubscribers: 20, Linger: 2 * second, MaxAge: 5 * second, Interval: second})
-		pool := sources
 		other := newRig(t, &Handler{Upstream: r.Upstream, Forward: r.Forward, Name: "other",
 			MaxSources: 16, MaxSubscribers: 5, Linger: 2 * second, MaxAge: 3 * second, Interval: second})
-		sources = pool
 		r.up.answer(func(q *http.Request) (*http.Response, error) {
 			switch q.Header.Get("Authorization") {
 			case "1":
@@ -355,11 +351,9 @@ func TestCloseAllStopsEveryPoller(t *testing.T) {
 func TestNewerConfigurationTakesOver(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		before := newRig(t, &Handler{Interval: second})
-		pool := sources
 		c := before.stream()
 		c.next()
 		after := newRig(t, &Handler{Interval: second})
-		sources = pool
 		after.up.set(doc(7))
 		d := after.stream("Last-Event-ID", c.parser.lastID)
 		d.expect(`status {"state":"live"…`)

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -119,18 +120,29 @@ func newRig(t *testing.T, h *Handler) *rig {
 	h.logger = zap.NewNop()
 	h.link = link{r.up, h.logger, generations.Add(1)}
 	h.terms.drain = &drain{reload: r.old, exit: r.exit, spread: time.Duration(h.StreamCloseDelay)}
-	// A pool of the bubble's own: it cannot wait for a WaitGroup that is a
-	// package variable.
-	before := sources
-	sources = &pool{sources: make(map[[32]byte]*source), endpoints: make(map[string]*endpoint)}
-	mine := sources
-	h.terms.pool = mine
 	hosts = newHostTable() // no other test's sources spread this one's
 	t.Cleanup(func() {
-		mine.closeAll()
-		sources = before
+		closeSources()
+		sources.mu.Lock()
+		defer sources.mu.Unlock()
+		maps.DeleteFunc(sources.endpoints, func(_ string, e *endpoint) bool { return e.subscribers == 0 })
 	})
 	return r
+}
+
+// closeSources does what closeAll does. A bubble cannot wait for a WaitGroup
+// that is a package variable, so it waits for each source.
+func closeSources() {
+	sources.mu.Lock()
+	var all []*source
+	for _, s := range sources.sources {
+		all = append(all, s)
+		sources.remove(s)
+	}
+	sources.mu.Unlock()
+	for _, s := range all {
+		<-s.done
+	}
 }
 
 // bubble runs a test in a synctest bubble. Whatever still runs when f returns

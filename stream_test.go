@@ -175,9 +175,9 @@ func TestResumeAcrossSources(t *testing.T) {
 		r.up.set(doc(1))
 		got := r.stream().next()
 		id := got[len(got)-1].id
-		sources.closeAll()
+		closeSources()
 		r.stream("Last-Event-ID", id).expect(`status {"state":"live"…`)
-		sources.closeAll()
+		closeSources()
 		r.up.set(doc(2))
 		r.stream("Last-Event-ID", id).expect(`status {"state":"live"…`, `snapshot …`)
 	})
@@ -235,7 +235,7 @@ func TestHistory(t *testing.T) {
 func TestFormats(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		open := func(format string) *client {
-			r := newRig(t, &Handler{Interval: second, Format: format, Events: map[string]string{"snapshot": "message"}})
+			r := newRig(t, &Handler{Upstream: "http://upstream.test/" + format, Interval: second, Format: format, Events: map[string]string{"snapshot": "message"}})
 			r.up.set(`{"a":1,"keep":"` + filler + `"}`)
 			c := r.stream()
 			c.expect("status …", "message …")

@@ -29,7 +29,10 @@ type arrayWalk struct {
 	movers []int32 // indices in gone, in their order
 	rank   []int32 // for each gone one, how many elements that stay come before it
 	tree   []int32 // Fenwick tree over movers that were not moved yet
-	kept   []int32 // the final index of each element that stays
+	// strangers: no element had a mate but for its place.
+	strangers bool
+
+	kept []int32 // the final index of each element that stays
 }
 
 // openArray and closeArray take and give back one arrayWalk for each depth.
@@ -103,7 +106,20 @@ func (w *walk) alignArray(a *arrayWalk, f frame, size, count int) (muted bool) {
 	if w.patch.muted == 0 {
 		w.patch.rotate(f.start, middle)
 	}
+	edits, read := len(w.patch.out), 0
 	for j, i := range a.mate {
+		if a.strangers && count == len(a.born) && !muted && w.patch.muted == 0 {
+			// No element was found again, and the first ones have nothing in
+			// common: the rest is not worth a look.
+			if j >= strangersToTry && len(w.patch.out)-edits > read {
+				w.patch.muted++
+				muted = true
+				if w.patch.idle() {
+					break
+				}
+			}
+			read += int(w.new.tape[a.born[j].at].len)
+		}
 		if i < 0 || w.equalRaw(a.gone[i].at, a.born[j].at) {
 			continue
 		}
@@ -130,6 +146,7 @@ func (w *walk) pairElements(a *arrayWalk) {
 	for j := range a.mate {
 		a.mate[j] = -1
 	}
+	a.strangers = false
 	if len(a.gone) == 0 || len(a.born) == 0 {
 		return
 	}
@@ -147,8 +164,18 @@ func (w *walk) pairElements(a *arrayWalk) {
 			}
 		}
 	}
+	a.strangers = true
+	for _, i := range a.mate {
+		if i >= 0 {
+			a.strangers = false
+			break
+		}
+	}
 	a.pairByPlace()
 }
+
+// strangersToTry is how many pairs tell what the others will be like.
+const strangersToTry = 16
 
 // pairByContent pairs elements with the same bytes, the first with the first.
 func (w *walk) pairByContent(a *arrayWalk) {

@@ -176,7 +176,7 @@ func (d *Differ) retain(s *scratch) {
 		copy(text, d.base.text)
 		d.base.text = text[:n-pad]
 	}
-	if n := len(d.base.tape); cap(d.base.tape) > n+n/4+32 {
+	if n := len(d.base.tape); cap(d.base.tape) > n+n/8+32 {
 		d.base.tape = append(make([]entry, 0, n), d.base.tape...)
 	}
 }
