@@ -18,6 +18,9 @@ import (
 type fetched struct {
 	body  []byte        // decoded, valid until the next poll; nil: nothing new (304)
 	fresh time.Duration // for how long there will be nothing newer, as far as the upstream says
+	// progress is how far the poller has read with this body, nil where the
+	// requests do not tell. It counts once the body is a document.
+	progress *progress
 }
 
 // validators make the next request conditional, RFC 9110 section 8.8.
@@ -48,14 +51,14 @@ func (p *poller) fetch(ctx context.Context) (fetched, error) {
 	if got.text == nil || len(p.since) == 0 && !p.append.on && !p.request.timed() {
 		return out, nil
 	}
+	next := p.progress
 	if p.append.on {
-		var list []item
-		if out.body, list, err = p.progress.append(got.text, p.append, p.maxBody); err != nil {
+		if out.body, next.list, err = p.progress.append(got.text, p.append, p.maxBody); err != nil {
 			return fetched{}, err
 		}
-		p.progress.list = list
 	}
-	p.progress.note(got.text, p.since, serverTime(got.header, begun))
+	next.note(got.text, p.since, serverTime(got.header, begun))
+	out.progress = &next
 	return out, nil
 }
 

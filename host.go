@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"slices"
+	"strings"
 	"sync"
 )
 
@@ -42,6 +43,7 @@ type waiter struct {
 func (t *hostTable) enter(name string) (*host, float64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	name = strings.ToLower(name) // RFC 3986 section 6.2.2.1
 	h := t.byName[name]
 	if h == nil {
 		h = &host{table: t, name: name}

@@ -301,8 +301,9 @@ type identifyConfig struct {
 type sinceConfig struct {
 	// The parameter's name. Required.
 	Param string `json:"param,omitempty"`
-	// A JSON Pointer to its value, a string, number or true, in the answer.
-	// An answer without it leaves the value as it was.
+	// A JSON Pointer to its value, a string, number or true, in the answer;
+	// in a list the token - is the last item. An answer without it leaves
+	// the value as it was.
 	Pointer string `json:"pointer,omitempty"`
 	// The value before there is an answer. Default: the parameter is left
 	// out.

@@ -142,12 +142,15 @@ func (p *poller) run(ctx context.Context, d *differ, l *log, poke <-chan struct{
 			if err != nil {
 				// The validators belong to a body that was refused.
 				p.validators = validators{}
-				p.progress = progress{}
+				got.progress = nil
 				err = &fault{reason: parseReason(err), err: err}
 			}
 		}
 		if err == nil {
 			p.silent = time.Time{}
+			if got.progress != nil {
+				p.progress = *got.progress
+			}
 		} else {
 			p.total.failures.Add(1)
 			f := asFault(err)

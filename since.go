@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -109,15 +110,15 @@ func (g *progress) addSince(u *url.URL, params []sinceParam) {
 // it keeps the last one.
 func (g *progress) note(text []byte, params []sinceParam, at time.Time) {
 	g.success = at
+	values := make(map[string]string, len(params)) // the old ones may still be needed
+	maps.Copy(values, g.values)
 	for _, p := range params {
 		pointer, _ := jsondiff.ParsePointer(p.pointer)
 		if value, ok := scalar(text, pointer); ok {
-			if g.values == nil {
-				g.values = make(map[string]string)
-			}
-			g.values[p.name] = value
+			values[p.name] = value
 		}
 	}
+	g.values = values
 }
 
 // append adds an answer to what is retained and gives the whole: the answer

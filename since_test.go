@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/pollsse/caddy-poll-sse/jsondiff"
 )
 
 func TestSinceAndAppend(t *testing.T) {
@@ -83,6 +85,48 @@ func TestSinceLastSuccess(t *testing.T) {
 			wait(time.Minute - time.Millisecond)
 		}
 	})
+}
+
+// TestBadAnswerKeepsTheProgress: what was not published does not count as read.
+func TestBadAnswerKeepsTheProgress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		deep := strings.Repeat("[", 2000) + strings.Repeat("]", 2000)
+		u := &fakeUpstream{}
+		u.answer = func(n int, r *http.Request) *http.Response {
+			switch n {
+			case 1:
+				return respond(200, `{"next":"a","list":[1]}`)
+			case 2: // told of something new, in a way that is refused
+				return respond(200, `{"next":"b","list":[2],"deep":`+deep+`}`)
+			case 3:
+				return respond(200, `{"next":"c","list":[3]`)
+			}
+			return respond(200, fmt.Sprintf(`{"next":"d","list":[%q]}`, r.URL.RawQuery))
+		}
+		s, _ := startSource(t, &Handler{
+			Interval: caddy.Duration(time.Minute), MaxInterval: caddy.Duration(time.Minute),
+			Since: []sinceConfig{{Param: "from", Pointer: "/next"}}, Append: &appendConfig{List: "/list"},
+		}, u)
+		for i, want := range []string{`[1]`, `[1]`, `[1]`, `[1,"from=a"]`} {
+			wait(time.Second)
+			if got := string(s.log.view().doc.text); !strings.Contains(got, `"list":`+want) {
+				t.Errorf("poll %d: %s, want the list %s", i+1, got, want)
+			}
+			wait(59 * time.Second)
+		}
+	})
+}
+
+func TestLastItemOfAList(t *testing.T) {
+	for pointer, want := range map[string]string{"/-/id": "3", "/0/id": "1", "/-": "", "/9/id": "", "/-/x": ""} {
+		p, err := jsondiff.ParsePointer(pointer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := scalar([]byte(`[{"id":1},{"id":2},{"id":3,"x":null}]`), p); got != want {
+			t.Errorf("%s: %q, want %q", pointer, got, want)
+		}
+	}
 }
 
 func TestLastSuccessRefused(t *testing.T) {

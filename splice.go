@@ -31,7 +31,7 @@ func locate(text []byte, pointer jsondiff.Pointer) (start, end int, ok bool) {
 			if err := in.Decode(&value); err != nil {
 				return 0, 0, false
 			}
-			if name == token {
+			if name == token || token == "-" && open == json.Delim('[') {
 				to = int(in.InputOffset())
 				from = to - len(value)
 			}

@@ -160,7 +160,7 @@ func TestFaults(t *testing.T) {
 		{name: "truncated in a chunk", serve: abort(whole[:200]), reasons: "truncated"},
 		{name: "500", serve: say(500, "", page), reasons: "status"},
 		{name: "404", serve: say(404, "", page), reasons: "status"},
-		{name: "401 without forwarded credentials", serve: say(401, "WWW-Authenticate: Basic realm="+upstreamText, page), reasons: "status"},
+		{name: "401 without forwarded credentials", serve: say(401, "WWW-Authenticate: Basic realm="+upstreamText, page), reasons: "unauthorized"},
 		{name: "304 that was not asked for", serve: func(w http.ResponseWriter, r *http.Request) {
 			if r.Header.Get("If-None-Match") != "" {
 				w.WriteHeader(500) // so that the next is unconditional or fails again

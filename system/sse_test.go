@@ -161,6 +161,8 @@ type statusData struct {
 	State  string `json:"state"`
 	Since  string `json:"since"`
 	Reason string `json:"reason"`
+	// Validated is when the upstream last confirmed a stale document.
+	Validated string `json:"validated"`
 }
 
 // states and reasons are those that docs/protocol.md lists.
@@ -169,7 +171,7 @@ var (
 	reasons = map[string]bool{
 		"unreachable": true, "tls": true, "timeout": true, "redirect": true, "status": true, "rate_limited": true,
 		"empty": true, "truncated": true, "too_large": true, "not_json": true, "too_deep": true, "encoding": true,
-		"unauthorized": true, "forbidden": true, "too_many_streams": true, "too_many_documents": true,
+		"unauthorized": true, "forbidden": true, "no_match": true, "pages": true, "credentials": true, "too_many_streams": true, "too_many_documents": true,
 	}
 )
 
