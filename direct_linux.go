@@ -1,0 +1,500 @@
+package pollsse
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"runtime"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// directDelivery says that this system has what direct delivery needs: epoll
+// and sends that never block.
+const directDelivery = true
+
+// descriptor takes the descriptor of a TCP or Unix connection out of it and
+// closes the rest, which net's poller would hold on to.
+func descriptor(c net.Conn) (int, error) {
+	defer c.Close()
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return -1, fmt.Errorf("%T has no descriptor", c)
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	fd := -1
+	var dupErr error
+	if err := raw.Control(func(old uintptr) { fd, dupErr = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0) }); err != nil {
+		return -1, err
+	}
+	if dupErr != nil {
+		return -1, dupErr
+	}
+	// A network that vanishes is noticed after this time also where the
+	// socket still takes what we write. Unix sockets do not know it.
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(2*writeTimeout/time.Millisecond))
+	return fd, nil
+}
+
+// turnAway ends the answer on a connection that no writer takes.
+func turnAway(fd int) {
+	_, _ = send(int32(fd), []byte(lastChunk))
+	_ = unix.Close(fd)
+}
+
+// writer writes direct streams: one goroutine with an epoll instance of its
+// own. It alone reads, writes and closes the descriptors that it was given.
+//
+// A socket that takes everything costs one system call a block. One that is
+// full is left until epoll says that there is room, and is then moved forward
+// from the log: a slow client costs its own bytes and nobody's time. What a
+// full socket retains is the one block that it has begun; it must take 64 KiB
+// of it, or all of it, in writeTimeout.
+type writer struct {
+	mail     mailbox
+	patience time.Duration // with a client that takes nothing
+
+	epoll  *os.File
+	epfd   int
+	ready  chan int      // how many events the watcher has found
+	looked chan struct{} // they have been dealt with
+	events []unix.EpollEvent
+
+	slots   []slot
+	free    []int32
+	streams int
+	due     []*group
+	clock   time.Duration
+	scratch []byte
+}
+
+// slot is where events find a stream. Its generation tells an event about an
+// earlier stream in the same slot, or with the same descriptor, from one about
+// the present one.
+type slot struct {
+	stream     *direct
+	generation int32
+}
+
+const (
+	// turn is how many streams a writer serves before it lets others run.
+	turn = 64
+	// sweepEvery is how often it looks for streams whose time is over.
+	sweepEvery = time.Second
+)
+
+// always is ready to be received from.
+var always = func() <-chan struct{} { c := make(chan struct{}); close(c); return c }()
+
+func newWriter(patience time.Duration) (*writer, error) {
+	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("making an epoll instance: %w", err)
+	}
+	// Non-blocking, so that the runtime waits for it as for any socket: the
+	// watcher sleeps without a thread.
+	if err := unix.SetNonblock(epfd, true); err != nil {
+		unix.Close(epfd)
+		return nil, fmt.Errorf("making an epoll instance: %w", err)
+	}
+	return &writer{
+		mail:    mailbox{signal: make(chan struct{}, 1)},
+		epoll:   os.NewFile(uintptr(epfd), "epoll"),
+		epfd:    epfd,
+		ready:   make(chan int),
+		looked:  make(chan struct{}),
+		events:  make([]unix.EpollEvent, 256),
+		scratch: make([]byte, 16<<10),
+
+		patience: patience,
+	}, nil
+}
+
+// run serves until exit is closed, ends every stream and returns.
+func (w *writer) run(exit <-chan struct{}) {
+	watcher := make(chan struct{})
+	go func() {
+		defer close(watcher)
+		w.watch()
+	}()
+	sweep := time.NewTicker(sweepEvery)
+	defer sweep.Stop()
+	for {
+		var busy <-chan struct{}
+		if len(w.due) > 0 {
+			busy = always
+		}
+		select {
+		case <-exit:
+			w.finish()
+			w.epoll.Close()
+			// The watcher may be about to report; nobody acts on it.
+			select {
+			case <-w.ready:
+				w.looked <- struct{}{}
+			case <-watcher:
+			}
+			<-watcher
+			return
+		case <-w.mail.signal:
+		case n := <-w.ready:
+			w.clock = now()
+			w.handle(n)
+			w.looked <- struct{}{}
+		case <-sweep.C:
+			w.clock = now()
+			w.sweep()
+		case <-busy:
+		}
+		w.clock = now()
+		w.collect()
+		w.round()
+	}
+}
+
+// watch waits for events. The runtime waits for the epoll instance itself, so
+// no thread is blocked; the events are handled by the writer.
+func (w *writer) watch() {
+	raw, err := w.epoll.SyscallConn()
+	if err != nil {
+		return
+	}
+	for {
+		n := 0
+		err := raw.Read(func(uintptr) bool {
+			var err error
+			for {
+				if n, err = unix.EpollWait(w.epfd, w.events, 0); err != unix.EINTR {
+					return n != 0
+				}
+			}
+		})
+		if err != nil || n < 0 {
+			return // closed
+		}
+		w.ready <- n
+		<-w.looked
+	}
+}
+
+// collect takes what is in the mailbox.
+func (w *writer) collect() {
+	m := &w.mail
+	m.mu.Lock()
+	newcomers := m.newcomers
+	m.newcomers = nil
+	for _, g := range m.due {
+		g.queued = false
+		if g.left == 0 {
+			w.due = append(w.due, g)
+			if n := len(g.streams); n > 0 {
+				g.at = rand.N(n) // nobody is always last
+			}
+		}
+		// At least one: the list of those that are due relies on it.
+		g.left = max(1, len(g.streams))
+	}
+	m.due = m.due[:0]
+	m.mu.Unlock()
+	for _, s := range newcomers {
+		w.take(s)
+	}
+}
+
+// take begins to serve a stream.
+func (w *writer) take(s *direct) {
+	if n := len(w.free); n > 0 {
+		s.slot = w.free[n-1]
+		w.free = w.free[:n-1]
+	} else {
+		s.slot = int32(len(w.slots))
+		w.slots = append(w.slots, slot{})
+	}
+	w.slots[s.slot].stream = s
+	w.streams++
+	s.index = len(s.group.streams)
+	s.group.streams = append(s.group.streams, s)
+	if err := w.watchFor(s, unix.EPOLL_CTL_ADD, 0); err != nil {
+		w.close(s, endedWrite)
+		return
+	}
+	w.serve(s)
+}
+
+// watchFor tells epoll what to report about s: that the client has left or
+// sends something, and what is asked for beside.
+func (w *writer) watchFor(s *direct, op int, events uint32) error {
+	e := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | events, Fd: s.slot, Pad: w.slots[s.slot].generation}
+	return unix.EpollCtl(w.epfd, op, int(s.fd), &e)
+}
+
+// round gives every group that is due one turn.
+func (w *writer) round() {
+	keep := w.due[:0]
+	for _, g := range w.due {
+		for range min(turn, g.left) {
+			if g.at >= len(g.streams) {
+				g.at = 0
+			}
+			if len(g.streams) == 0 {
+				g.left = 0
+				break
+			}
+			s := g.streams[g.at]
+			g.at++
+			g.left--
+			if !s.blocked {
+				w.serve(s)
+			}
+		}
+		if g.left > 0 {
+			keep = append(keep, g)
+		}
+		runtime.Gosched()
+	}
+	clear(w.due[len(keep):])
+	w.due = keep
+}
+
+// serve writes to a stream until it has everything or its socket is full.
+func (w *writer) serve(s *direct) {
+	for {
+		if len(s.rest) == 0 {
+			if s.why != "" {
+				w.close(s, s.why)
+				return
+			}
+			b, next, tail := s.rendition.after(s.cursor)
+			s.cursor = next
+			if b.framed == nil {
+				if tail.ended {
+					w.end(s, endedDenied)
+					continue
+				}
+				return
+			}
+			s.frames++
+			s.rest = b.framed
+		}
+		n, errno := send(s.fd, s.rest)
+		if n > 0 {
+			s.bytes += int64(n)
+			s.rest = s.rest[n:]
+			if s.blocked {
+				s.progress(n, w.clock)
+			}
+			continue
+		}
+		switch errno {
+		case unix.EINTR:
+		case unix.EAGAIN:
+			w.block(s)
+			return
+		default:
+			w.close(s, endedClient)
+			return
+		}
+	}
+}
+
+// send writes without blocking and without a signal for a closed connection.
+// It is sendto(2) itself: unix.Sendto does not tell how much it has written.
+func send(fd int32, b []byte) (int, unix.Errno) {
+	n, _, errno := unix.Syscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), 0
+}
+
+// block leaves a stream alone until its socket has room.
+func (w *writer) block(s *direct) {
+	if s.blocked {
+		return
+	}
+	s.blocked, s.taken, s.takenSince = true, 0, w.clock
+	if err := w.watchFor(s, unix.EPOLL_CTL_MOD, unix.EPOLLOUT); err != nil {
+		w.close(s, endedWrite)
+	}
+}
+
+// progress notes that a client whose socket was full has taken n bytes.
+func (s *direct) progress(n int, clock time.Duration) {
+	if s.taken += n; s.taken >= writePiece || len(s.rest) == 0 {
+		s.taken, s.takenSince = 0, clock
+	}
+}
+
+// handle deals with the first n events.
+func (w *writer) handle(n int) {
+	for _, e := range w.events[:n] {
+		at := w.slots[e.Fd]
+		s := at.stream
+		if s == nil || at.generation != e.Pad {
+			continue // about a stream that has ended since
+		}
+		switch {
+		case e.Events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0:
+			w.close(s, endedClient)
+			continue
+		case e.Events&unix.EPOLLIN != 0:
+			// Connection: close has told the client that no further
+			// request on this connection is answered (RFC 9112,
+			// section 9.6). What it sends all the same is read, as a
+			// close with unread bytes would reset the connection under
+			// the last events.
+			if n, err := unix.Read(int(s.fd), w.scratch); n == 0 || err != nil && err != unix.EAGAIN && err != unix.EINTR {
+				w.close(s, endedClient)
+				continue
+			}
+		}
+		if e.Events&unix.EPOLLOUT != 0 && s.blocked {
+			w.unblock(s)
+		}
+	}
+}
+
+// unblock writes what a socket with room again has missed.
+func (w *writer) unblock(s *direct) {
+	w.serve(s)
+	if w.slots[s.slot].stream != s || len(s.rest) > 0 {
+		return // ended, or full again: epoll goes on watching
+	}
+	s.blocked = false
+	if err := w.watchFor(s, unix.EPOLL_CTL_MOD, 0); err != nil {
+		w.close(s, endedWrite)
+	}
+}
+
+// end has a stream end once its client has taken what it has begun to read.
+func (w *writer) end(s *direct, why string) {
+	s.why = why
+	s.deadline = w.clock + w.patience
+	last := newBlock(func(dst []byte) []byte { return appendFarewell(dst, s.terms.key, why) })
+	// Copied: what it has begun to read is everybody's.
+	s.rest = append(append(s.rest[:len(s.rest):len(s.rest)], last.framed...), lastChunk...)
+}
+
+// sweep ends the streams whose time is over.
+func (w *writer) sweep() {
+	if w.streams == 0 {
+		return
+	}
+	for i := range w.slots {
+		s := w.slots[i].stream
+		if s == nil {
+			continue
+		}
+		d := s.terms.drain
+		if !s.drained && d.spread >= 0 && isClosed(d.reload) {
+			s.drained = true
+			if at := w.clock + rand.N(d.spread+1); at < s.deadline && s.why == "" {
+				s.deadline, s.next = at, endedReload
+			}
+		}
+		switch {
+		case s.blocked && w.clock-s.takenSince > w.patience:
+			w.close(s, endedWrite)
+		case w.clock < s.deadline:
+		case s.why != "":
+			w.close(s, s.why)
+		default:
+			w.end(s, s.next)
+			if !s.blocked {
+				w.serve(s)
+			}
+		}
+	}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// close closes a descriptor. It is the only place that does, and only the
+// writer comes here, so a number that the system gives out again is never
+// written to on behalf of the stream that had it.
+func (w *writer) close(s *direct, why string) {
+	if s.why == "" {
+		s.why = why
+	}
+	at := &w.slots[s.slot]
+	at.stream = nil
+	at.generation++
+	w.free = append(w.free, s.slot)
+	w.streams--
+	if s.why == endedWrite {
+		// It takes nothing: the system need not keep it either.
+		_ = unix.SetsockoptLinger(int(s.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	} else {
+		for range 64 {
+			if n, _ := unix.Read(int(s.fd), w.scratch); n < len(w.scratch) {
+				break
+			}
+		}
+	}
+	_ = unix.Close(int(s.fd))
+	s.rest = nil
+
+	g := s.group
+	last := g.streams[len(g.streams)-1]
+	g.streams[s.index] = last
+	last.index = s.index
+	g.streams[len(g.streams)-1] = nil
+	g.streams = g.streams[:len(g.streams)-1]
+	if g.left > 0 {
+		// The one that was moved may have lost its turn: one more round,
+		// which costs those that have everything next to nothing.
+		g.left = max(1, len(g.streams))
+	}
+	s.rendition.unseat(g)
+	s.leave()
+}
+
+// finish ends every stream and takes no more.
+func (w *writer) finish() {
+	w.mail.mu.Lock()
+	w.mail.closed = true
+	w.mail.mu.Unlock()
+	w.clock = now()
+	w.collect()
+	for i := range w.slots {
+		if s := w.slots[i].stream; s != nil && s.why == "" {
+			w.end(s, endedExit)
+			if !s.blocked {
+				w.serve(s)
+			}
+		}
+		if i%turn == 0 {
+			runtime.Gosched()
+		}
+	}
+	over := time.NewTimer(exitTime)
+	defer over.Stop()
+	for w.streams > 0 {
+		select {
+		case n := <-w.ready:
+			w.clock = now()
+			w.handle(n)
+			w.looked <- struct{}{}
+		case <-over.C:
+			for i := range w.slots {
+				if s := w.slots[i].stream; s != nil {
+					w.close(s, endedExit)
+				}
+			}
+		}
+	}
+}

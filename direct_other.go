@@ -1,0 +1,22 @@
+//go:build !linux
+
+package pollsse
+
+import (
+	"errors"
+	"net"
+	"time"
+)
+
+// directDelivery says that this system has what direct delivery needs: epoll
+// and sends that never block.
+const directDelivery = false
+
+var errNoWriter = errors.New("direct delivery needs Linux")
+
+type writer struct{ mail mailbox }
+
+func newWriter(time.Duration) (*writer, error) { return nil, errNoWriter }
+func (*writer) run(<-chan struct{})            {}
+func descriptor(net.Conn) (int, error)         { return -1, errNoWriter }
+func turnAway(int)                             {}

@@ -1,0 +1,111 @@
+package jsondiff
+
+import (
+	goparser "go/parser"
+	"go/token"
+	"os"
+	"strings"
+	"testing"
+)
+
+func pattern(t *testing.T, s string) Pattern {
+	t.Helper()
+	p, err := ParsePattern(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestDiffer(t *testing.T) {
+	d := NewDiffer(Options{})
+	if d.Document() != nil {
+		t.Errorf("a document before the first: %s", d.Document())
+	}
+	for _, c := range []struct {
+		text, patch, document string
+		kind                  Kind
+	}{
+		{`{ "a" : "A" }`, ``, `{"a":"A"}`, First},
+		{`{ "a" : "A" }`, ``, `{"a":"A"}`, Unchanged},
+		{`{"a":"\u0041"}`, ``, `{"a":"A"}`, Unchanged},
+		{`{"a":1,"a":"\u0041"}`, ``, `{"a":"A"}`, Unchanged},
+		{`{"a":"B"}`, `[{"op":"replace","path":"/a","value":"B"}]`, `{"a":"B"}`, Changed},
+		{`{"a":"B","\u0061/b~":1.0}`, `[{"op":"add","path":"/\u0061~1b~0","value":1.0}]`, `{"a":"B","\u0061/b~":1.0}`, Changed},
+		{`7`, `[{"op":"replace","path":"","value":7}]`, `7`, Changed},
+		{`70`, `[{"op":"replace","path":"","value":70}]`, `70`, Changed},
+		{` 70 `, ``, `70`, Unchanged},
+	} {
+		change, err := d.Next([]byte(c.text))
+		if err != nil || change.Kind != c.kind || string(change.Patch) != c.patch || string(d.Document()) != c.document {
+			t.Errorf("%s\ngot  %v, %v, %s, %s\nwant %v, %s, %s", c.text, err, change.Kind, change.Patch, d.Document(), c.kind, c.patch, c.document)
+		}
+	}
+	if _, err := d.Next([]byte("\ufeff1")); err == nil {
+		t.Error("a byte order mark was accepted")
+	}
+}
+
+func TestIgnore(t *testing.T) {
+	d := NewDiffer(Options{Ignore: []Pattern{pattern(t, "/time"), pattern(t, "/rows/*/seen")}})
+	for _, c := range []struct {
+		text, patch, document string
+		kind                  Kind
+	}{
+		{`{"time":1,"rows":[{"seen":1,"v":1},{"seen":1,"v":2}]}`, ``, `{"time":1,"rows":[{"seen":1,"v":1},{"seen":1,"v":2}]}`, First},
+		{`{"time":2,"rows":[{"seen":1,"v":1},{"seen":1,"v":2}]}`, ``, `{"time":1,"rows":[{"seen":1,"v":1},{"seen":1,"v":2}]}`, Unchanged},
+		{`{"time":3,"rows":[{"seen":2,"v":1},{"v":2}]}`, ``, `{"time":1,"rows":[{"seen":1,"v":1},{"seen":1,"v":2}]}`, Unchanged},
+		{`{"rows":[{"seen":1,"v":1},{"seen":1,"v":2}]}`, ``, `{"time":1,"rows":[{"seen":1,"v":1},{"seen":1,"v":2}]}`, Unchanged},
+		{`{"time":4,"rows":[{"seen":1,"v":1},{"seen":1,"v":3}]}`, `[{"op":"replace","path":"/time","value":4},{"op":"replace","path":"/rows/1/v","value":3}]`, `{"time":4,"rows":[{"seen":1,"v":1},{"seen":1,"v":3}]}`, Changed},
+	} {
+		change, err := d.Next([]byte(c.text))
+		if err != nil || change.Kind != c.kind || string(change.Patch) != c.patch || string(d.Document()) != c.document {
+			t.Errorf("%s\ngot  %v, %v, %s, %s\nwant %v, %s, %s", c.text, err, change.Kind, change.Patch, d.Document(), c.kind, c.patch, c.document)
+		}
+	}
+}
+
+// TestIgnoreInside has a container whose operations cost more than itself, so
+// that a replacement which is not ignored stands for ignored differences.
+func TestIgnoreInside(t *testing.T) {
+	d := NewDiffer(Options{Ignore: []Pattern{pattern(t, "/*/a"), pattern(t, "/*/b")}})
+	d.Next([]byte(`[{"a":1,"b":1}]`))
+	if change, err := d.Next([]byte(`[{"a":2,"b":2}]`)); err != nil || change.Kind != Unchanged {
+		t.Errorf("got %v, %s, %v, want unchanged", change.Kind, change.Patch, err)
+	}
+}
+
+func TestIdentify(t *testing.T) {
+	d := NewDiffer(Options{Identify: []Identity{{pattern(t, "/rows"), "k"}}})
+	old := `{"rows":[{"id":1,"k":"a","v":"some content"},{"id":2,"k":"b","v":"other content"},{"id":3,"k":"c","v":"more content"}]}`
+	d.Next([]byte(old))
+	text := `{"rows":[{"id":2,"k":"c","v":"more content"},{"id":1,"k":"a","v":"some content"},{"id":3,"k":"b","v":"other content"}]}`
+	change, err := d.Next([]byte(text))
+	want := `[{"op":"move","from":"/rows/2","path":"/rows/0"},{"op":"replace","path":"/rows/2/id","value":3},{"op":"replace","path":"/rows/0/id","value":2}]`
+	if err != nil || string(change.Patch) != want {
+		t.Errorf("got  %s, %v\nwant %s", change.Patch, err, want)
+	}
+	checkPatch(t, []byte(old), []byte(text), change.Patch)
+}
+
+func TestImportsStandardLibraryOnly(t *testing.T) {
+	files, err := os.ReadDir(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if !strings.HasSuffix(file.Name(), ".go") || strings.HasSuffix(file.Name(), "_test.go") {
+			continue
+		}
+		f, err := goparser.ParseFile(token.NewFileSet(), file.Name(), nil, goparser.ImportsOnly)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, spec := range f.Imports {
+			path := strings.Trim(spec.Path.Value, `"`)
+			if first, _, _ := strings.Cut(path, "/"); strings.Contains(first, ".") || path == "unsafe" {
+				t.Errorf("%s imports %s", file.Name(), path)
+			}
+		}
+	}
+}

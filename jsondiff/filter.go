@@ -1,0 +1,136 @@
+package jsondiff
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Select gives the value at a pointer, as it stands in the text, which must be
+// valid JSON as a whole. Where nothing is there, the error is ErrMissing. Of
+// equal names the last one counts.
+func Select(text []byte, p Pointer) ([]byte, error) {
+	s, err := borrow(text)
+	if err != nil {
+		return nil, err
+	}
+	defer s.giveBack()
+	i := int32(0)
+	for k, token := range p {
+		if i = s.child(i, token); i < 0 {
+			return nil, fmt.Errorf("%s: %w", p[:k+1], ErrMissing)
+		}
+	}
+	return s.raw(i), nil
+}
+
+// child finds a member or element, or gives -1.
+func (s source) child(i int32, token string) int32 {
+	end := i + s.tape[i].skip()
+	found := int32(-1)
+	switch s.tape[i].kind() {
+	case kindObject:
+		for c := i + 1; c < end; c += s.tape[c].skip() {
+			if string(unescape(s.name(c))) == token {
+				found = c
+			}
+		}
+	case kindArray:
+		n, ok := index(token)
+		if !ok {
+			return -1
+		}
+		for c := i + 1; c < end; c += s.tape[c].skip() {
+			if n--; n < 0 {
+				return c
+			}
+		}
+	}
+	return found
+}
+
+// Omit gives the text without the members and elements that the patterns stand
+// for, otherwise as it was. Where there are none it gives the text itself. A
+// pattern for the whole document is an error: nothing would be left.
+func Omit(text []byte, patterns []Pattern) ([]byte, error) {
+	s, err := borrow(text)
+	if err != nil {
+		return nil, err
+	}
+	defer s.giveBack()
+	for _, p := range patterns {
+		if p.Len() == 0 {
+			return nil, errors.New("cannot omit the whole document")
+		}
+	}
+	o := omitter{source: s.source}
+	// The patterns that still match are a stack: each level pushes those that
+	// match its token and pops them again.
+	o.active = append(make([]Pattern, 0, 4*len(patterns)), patterns...)
+	o.walk(0, 0, 0)
+	if o.out == nil {
+		return text, nil
+	}
+	return append(o.out, text[o.copied:]...), nil
+}
+
+type omitter struct {
+	source
+	active []Pattern
+	out    []byte
+	copied int // of the text
+}
+
+// walk omits below the value at i, whose tokens the patterns from `from` on
+// match as far as level.
+func (o *omitter) walk(i int32, level, from int) {
+	e := &o.tape[i]
+	if len(o.active) == from || e.kind() > kindArray {
+		return
+	}
+	end, top := i+e.skip(), len(o.active)
+	object := e.kind() == kindObject
+	kept := -1 // end of the last value before this one, once one is kept
+	index := 0
+	for c := i + 1; c < end; c, index = c+o.tape[c].skip(), index+1 {
+		start, name := int(o.tape[c].off), []byte(nil)
+		if object {
+			start, name = o.nameStart(c), unescape(o.name(c))
+		}
+		omit := false
+		for _, p := range o.active[from:top] {
+			if object && p.matchName(level, name) || !object && p.matchIndex(level, index) {
+				if p.Len() == level+1 {
+					omit = true
+					break
+				}
+				o.active = append(o.active, p)
+			}
+		}
+		stop := int(o.tape[c].off + o.tape[c].len)
+		switch {
+		case !omit:
+			o.walk(c, level+1, top)
+			kept = stop
+		case kept >= 0: // with the comma before it
+			o.cut(kept, stop)
+			kept = stop
+		default: // with the comma after it
+			if next := c + o.tape[c].skip(); next < end {
+				stop = int(o.tape[next].off)
+				if object {
+					stop = o.nameStart(next)
+				}
+			}
+			o.cut(start, stop)
+		}
+		o.active = o.active[:top]
+	}
+}
+
+func (o *omitter) cut(from, to int) {
+	if o.out == nil {
+		o.out = make([]byte, 0, len(o.text))
+	}
+	o.out = append(o.out, o.text[o.copied:from]...)
+	o.copied = to
+}

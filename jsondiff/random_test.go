@@ -1,0 +1,372 @@
+package jsondiff
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// judge applies a patch by decoding everything, as an independent witness: it
+// shares no code with the package. It knows what Diff may emit.
+func judge(doc, patch []byte) (any, error) {
+	root, err := decode(doc)
+	if err != nil {
+		return nil, err
+	}
+	var ops []struct {
+		Op, From, Path string
+		Value          json.RawMessage
+	}
+	if err := json.Unmarshal(patch, &ops); err != nil {
+		return nil, err
+	}
+	tokens := func(path string) []string {
+		if path == "" {
+			return nil
+		}
+		list := strings.Split(path[1:], "/")
+		for i, s := range list {
+			list[i] = strings.ReplaceAll(strings.ReplaceAll(s, "~1", "/"), "~0", "~")
+		}
+		return list
+	}
+	// edit gives the value with do carried out at the path below it.
+	var edit func(v any, path []string, op string, value any, old *any) (any, error)
+	edit = func(v any, path []string, op string, value any, old *any) (any, error) {
+		if len(path) == 0 {
+			*old = v
+			return value, nil
+		}
+		last := len(path) == 1
+		switch v := v.(type) {
+		case map[string]any:
+			child, ok := v[path[0]]
+			if !ok && (!last || op != "add") {
+				return nil, fmt.Errorf("no member %q", path[0])
+			}
+			if last && op == "remove" {
+				*old = child
+				delete(v, path[0])
+				return v, nil
+			}
+			child, err := edit(child, path[1:], op, value, old)
+			v[path[0]] = child
+			return v, err
+		case []any:
+			i, err := strconv.Atoi(path[0])
+			if err != nil || i < 0 || i > len(v) || i == len(v) && !(last && op == "add") {
+				return nil, fmt.Errorf("no element %q", path[0])
+			}
+			switch {
+			case last && op == "add":
+				v = append(v, nil)
+				copy(v[i+1:], v[i:])
+				v[i] = value
+				return v, nil
+			case last && op == "remove":
+				*old = v[i]
+				return append(v[:i:i], v[i+1:]...), nil
+			}
+			v[i], err = edit(v[i], path[1:], op, value, old)
+			return v, err
+		}
+		return nil, fmt.Errorf("%q below a scalar", path[0])
+	}
+	for _, op := range ops {
+		var value, old any
+		switch op.Op {
+		case "add", "replace":
+			if value, err = decode(op.Value); err != nil {
+				return nil, err
+			}
+		case "move":
+			if root, err = edit(root, tokens(op.From), "remove", nil, &value); err != nil {
+				return nil, err
+			}
+			op.Op = "add"
+		case "remove":
+		default:
+			return nil, fmt.Errorf("unexpected operation %q", op.Op)
+		}
+		if root, err = edit(root, tokens(op.Path), op.Op, value, &old); err != nil {
+			return nil, fmt.Errorf("%s %s: %w", op.Op, op.Path, err)
+		}
+	}
+	return root, nil
+}
+
+// decode keeps number literals, and of equal names the last.
+func decode(text []byte) (any, error) {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber()
+	var v any
+	err := d.Decode(&v)
+	return v, err
+}
+
+// checkPatch fails the test where a patch does not lead from old to new.
+func checkPatch(t testing.TB, old, new, patch []byte) {
+	t.Helper()
+	want, err := decode(new)
+	if err != nil {
+		t.Fatalf("decoding %s: %v", new, err)
+	}
+	got, err := judge(old, patch)
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Fatalf("old   %s\nnew   %s\npatch %s\ngot   %v, %v", old, new, patch, got, err)
+	}
+	if len(patch) > len(new)+64 {
+		t.Fatalf("old   %s\nnew   %s\npatch %s\nis larger than the document", old, new, patch)
+	}
+}
+
+// randomJSON writes random documents and random edits of them.
+type randomJSON struct {
+	*rand.Rand
+	spaces     bool
+	duplicates bool
+}
+
+// node is a document that can be edited and written in many spellings.
+type testNode struct {
+	kind  byte // '{', '[', or 0
+	text  string
+	names []string
+	items []*testNode
+}
+
+var testNames = []string{"a", "b", "c", "id", "name", "a/b", "~", "~1", "ü", "日本", `q\"`, `\u0041`, "A", `\/`, "0", "-", "", "*", `\ud83d`, `\ud83d\ude00`, "😀", `\n`, "\u2028"}
+
+var testScalars = []string{"0", "-0", "1", "1.0", "1e0", "12345678901234567890", "0.1000", "1E400", "-1.5e-7", "true", "false", "null", `""`, `"A"`, `"\u0041"`, `"a"`, `"b"`, `"\\"`, `"\/"`, `"/"`, `"ü"`, `"\u00fc"`, `"😀"`, `"\ud83d\ude00"`, `"\""`, `"long enough to be worth a move, or nearly so"`, "[]", "{}"}
+
+func (r *randomJSON) node(depth int) *testNode {
+	n := &testNode{}
+	switch k := r.IntN(10); {
+	case depth == 0 || k < 4:
+		if n.text = testScalars[r.IntN(len(testScalars))]; n.text == "[]" || n.text == "{}" {
+			n.kind, n.text = n.text[0], ""
+		} else if r.IntN(4) == 0 {
+			n.text = strconv.Itoa(r.IntN(1000))
+		}
+	case k < 7:
+		n.kind = '['
+		count := r.IntN(6)
+		if r.IntN(8) == 0 {
+			count = r.IntN(60)
+		}
+		keyed := r.IntN(2) == 0
+		for i := range count {
+			item := r.node(depth - 1)
+			if keyed {
+				item = &testNode{kind: '{', names: []string{"id", "v"}, items: []*testNode{{text: strconv.Itoa(i)}, item}}
+				if r.IntN(3) == 0 {
+					item.names[0], item.names[1] = item.names[1], item.names[0]
+					item.items[0], item.items[1] = item.items[1], item.items[0]
+				}
+			}
+			n.items = append(n.items, item)
+		}
+	default:
+		n.kind = '{'
+		count := r.IntN(6)
+		if r.IntN(20) == 0 {
+			count = r.IntN(60)
+		}
+		for i := range count {
+			name := testNames[r.IntN(len(testNames))]
+			if count > 10 {
+				name += strconv.Itoa(i)
+			}
+			n.names = append(n.names, name)
+			n.items = append(n.items, r.node(depth-1))
+		}
+		if !r.duplicates {
+			n.dedupe()
+		}
+	}
+	return n
+}
+
+func (n *testNode) dedupe() {
+	seen := map[string]bool{}
+	names, items := n.names[:0], n.items[:0]
+	for i, name := range n.names {
+		var s string
+		json.Unmarshal([]byte(`"`+name+`"`), &s)
+		if !seen[s] {
+			seen[s] = true
+			names, items = append(names, name), append(items, n.items[i])
+		}
+	}
+	n.names, n.items = names, items
+}
+
+func (n *testNode) clone() *testNode {
+	c := *n
+	c.names = append([]string(nil), n.names...)
+	c.items = nil
+	for _, item := range n.items {
+		c.items = append(c.items, item.clone())
+	}
+	return &c
+}
+
+// edit changes something somewhere.
+func (r *randomJSON) edit(n *testNode) {
+	for n.kind != 0 && len(n.items) > 0 && r.IntN(3) > 0 {
+		n = n.items[r.IntN(len(n.items))]
+	}
+	if n.kind == 0 || len(n.items) == 0 {
+		*n = *r.node(2)
+		return
+	}
+	i, j := r.IntN(len(n.items)), r.IntN(len(n.items))
+	swap := func(i, j int) {
+		n.items[i], n.items[j] = n.items[j], n.items[i]
+		if n.kind == '{' {
+			n.names[i], n.names[j] = n.names[j], n.names[i]
+		}
+	}
+	switch r.IntN(9) {
+	case 0: // remove
+		swap(i, len(n.items)-1)
+		n.items = n.items[:len(n.items)-1]
+		if n.kind == '{' {
+			n.names = n.names[:len(n.items)]
+		}
+	case 1, 2: // insert
+		n.items = append(n.items[:i:i], append([]*testNode{r.node(2)}, n.items[i:]...)...)
+		if n.kind == '{' {
+			n.names = append(n.names[:i:i], append([]string{testNames[r.IntN(len(testNames))]}, n.names[i:]...)...)
+			if !r.duplicates {
+				n.dedupe()
+			}
+		}
+	case 3:
+		swap(i, j)
+	case 4:
+		r.Shuffle(len(n.items), swap)
+	case 5: // rotate
+		n.items = append(append([]*testNode(nil), n.items[i:]...), n.items[:i]...)
+		if n.kind == '{' {
+			n.names = append(append([]string(nil), n.names[i:]...), n.names[:i]...)
+		}
+	case 6: // drop the head, append at the tail
+		if n.kind == '[' {
+			n.items = append(n.items[1:len(n.items):len(n.items)], r.node(2))
+		}
+	case 7: // remove in the middle, keeping the order
+		if n.kind == '[' {
+			n.items = append(n.items[:i:i], n.items[i+1:]...)
+		}
+	case 8:
+		n.items[i] = n.items[j].clone()
+	}
+}
+
+func (r *randomJSON) write(b []byte, n *testNode) []byte {
+	space := func() {
+		if r.spaces && r.IntN(4) == 0 {
+			b = append(b, []string{" ", "\n", "\t", "\r\n  "}[r.IntN(4)]...)
+		}
+	}
+	space()
+	if n.kind == 0 {
+		b = append(b, n.text...)
+	} else {
+		b = append(b, n.kind)
+		for i, item := range n.items {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			if n.kind == '{' {
+				space()
+				b = append(append(append(b, '"'), n.names[i]...), '"')
+				space()
+				b = append(b, ':')
+			}
+			b = r.write(b, item)
+		}
+		space()
+		b = append(b, n.kind+2)
+	}
+	space()
+	return b
+}
+
+// TestRandom compares chains of random documents, each an edit of the one
+// before, and holds every patch and every retained state against a witness.
+func TestRandom(t *testing.T) {
+	pairs := 100_000
+	if testing.Short() || raceEnabled {
+		pairs = 5_000
+	}
+	const chain = 10
+	for c := range pairs / chain {
+		r := &randomJSON{Rand: rand.New(rand.NewPCG(uint64(c), 3)), spaces: c%3 == 0, duplicates: c%5 == 0}
+		d := NewDiffer(Options{})
+		doc := r.node(4)
+		old := r.write(nil, doc)
+		if _, err := d.Next(old); err != nil {
+			t.Fatalf("%s: %v", old, err)
+		}
+		for range chain {
+			if r.IntN(20) == 0 {
+				doc = r.node(4)
+			}
+			for range 1 + r.IntN(4) {
+				r.edit(doc)
+			}
+			text := r.write(nil, doc)
+			before := append([]byte(nil), d.Document()...)
+			change, err := d.Next(text)
+			if err != nil {
+				t.Fatalf("old %s\nnew %s\n%v", old, text, err)
+			}
+			patch := change.Patch
+			if change.Kind == Unchanged {
+				patch = []byte("[]")
+			} else if string(patch) == "[]" {
+				t.Fatalf("old %s\nnew %s\nchanged without a change", old, text)
+			}
+			checkPatch(t, before, text, patch)
+			checkState(t, d, text)
+			old = text
+		}
+	}
+}
+
+// checkState holds the retained tape against one parsed anew.
+func checkState(t testing.TB, d *Differ, text []byte) {
+	t.Helper()
+	fresh, err := parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(d.base.text) != string(text) {
+		t.Fatalf("retained %s\nwant     %s", d.base.text, text)
+	}
+	if fresh.spaced && !d.base.spaced || fresh.escaped && !d.base.escaped {
+		t.Fatalf("%s: retained flags lost", text)
+	}
+	if len(fresh.tape) != len(d.base.tape) {
+		t.Fatalf("%s: a tape of %d, want %d", text, len(d.base.tape), len(fresh.tape))
+	}
+	for i, want := range fresh.tape {
+		got := d.base.tape[i]
+		got.shape &^= distinctFlag
+		if got != want {
+			t.Fatalf("%s: entry %d is %+v, want %+v", text, i, got, want)
+		}
+	}
+	document, _ := decode(d.Document())
+	want, _ := decode(text)
+	if !reflect.DeepEqual(document, want) {
+		t.Fatalf("document %s\nwant     %s", d.Document(), text)
+	}
+}

@@ -1,0 +1,99 @@
+package pollsse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"reflect"
+	"strings"
+)
+
+// connKey is where the context of a request has its connection, if that is
+// one that can be taken over.
+type connKey struct{}
+
+// noteConn keeps a connection in the context of its requests where its
+// descriptor carries the bytes of HTTP as they are: TCP or a Unix socket, with
+// no TLS, no PROXY protocol and no other listener wrapper between.
+func noteConn(ctx context.Context, c net.Conn) context.Context {
+	switch c.(type) {
+	case *net.TCPConn, *net.UnixConn:
+		return context.WithValue(ctx, connKey{}, c)
+	}
+	return ctx
+}
+
+// mayTakeOver tells whether nothing is lost when the rest of the answer goes
+// past net/http: plain HTTP/1.1, which is chunked from here on, a request that
+// has been read whole, and no wrapper around the response that might want to
+// change or keep its body. Those of Caddy do not with our headers (encode
+// leaves no-transform alone).
+func mayTakeOver(w http.ResponseWriter, r *http.Request) bool {
+	if !directDelivery || r.ProtoMajor != 1 || r.ProtoMinor != 1 || r.TLS != nil || r.Context().Value(connKey{}) == nil {
+		return false
+	}
+	if r.ContentLength != 0 || len(r.TransferEncoding) > 0 || r.Header.Get("Expect") != "" || len(r.Trailer) > 0 {
+		return false
+	}
+	for {
+		t := reflect.TypeOf(w)
+		if t.Kind() == reflect.Pointer {
+			t = t.Elem()
+		}
+		path := t.PkgPath()
+		if path == "net/http" {
+			return true
+		}
+		if !strings.HasPrefix(path, "github.com/caddyserver/caddy/v2/") {
+			return false
+		}
+		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return false
+		}
+		w = u.Unwrap()
+	}
+}
+
+// takeOver sends the header and takes the connection away from net/http. The
+// header goes through every wrapper, so that logs, metrics and header
+// directives see the answer. The connection comes from the innermost writer:
+// a wrapper's would keep the request in memory and count bytes that are not
+// its own.
+func takeOver(w http.ResponseWriter) (net.Conn, error) {
+	w.WriteHeader(http.StatusOK)
+	if err := http.NewResponseController(w).Flush(); err != nil {
+		return nil, fmt.Errorf("sending the header: %w", err)
+	}
+	for {
+		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			break
+		}
+		w = u.Unwrap()
+	}
+	// If a wrapper has kept the header to itself, this sends it.
+	if _, err := w.Write(nil); err != nil {
+		return nil, fmt.Errorf("sending the header: %w", err)
+	}
+	if err := http.NewResponseController(w).Flush(); err != nil {
+		return nil, fmt.Errorf("sending the header: %w", err)
+	}
+	hijacker, ok := w.(http.Hijacker)
+	if !ok {
+		return nil, errors.New("the connection cannot be taken over")
+	}
+	// What the client has sent already is dropped with the reader: no
+	// further request on this connection is answered.
+	c, _, err := hijacker.Hijack()
+	return c, err
+}
+
+// clientAddr is the address of the other end, for the log.
+func clientAddr(r *http.Request) netip.AddrPort {
+	a, _ := netip.ParseAddrPort(r.RemoteAddr)
+	return a
+}
