@@ -35,8 +35,6 @@ type oauth2Client struct {
 	inBody               bool   // id and secret in the body instead of Authorization
 }
 
-func (c credentials) set() bool { return c != credentials{} }
-
 // parts is what the credentials add to the key of a source.
 func (c credentials) parts() []string {
 	o := c.oauth2

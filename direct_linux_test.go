@@ -24,7 +24,6 @@ type directRig struct {
 	ws     *writers
 	exit   chan struct{}
 	reload chan struct{}
-	at     netip.AddrPort
 	n      int // versions published
 	listen net.Listener
 }
@@ -35,7 +34,7 @@ func newDirectRig(t *testing.T) *directRig {
 	rig := &directRig{t: t, exit: exit, reload: reload, ws: &writers{exit: exit}}
 	rig.source = &source{log: newLog(64, time.Now()), endpoint: &endpoint{clients: map[string]int{}}}
 	p.endpoints[""] = rig.source.endpoint
-	rig.terms = &terms{key: testKey, retry: time.Second, age: time.Hour, pool: p, logger: zap.NewNop(),
+	rig.terms = &terms{key: testKey, retry: time.Second, age: time.Hour, pool: p, logger: nopLogger,
 		drain: &drain{reload: reload, exit: exit, spread: time.Nanosecond}}
 	var err error
 	if rig.listen, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
@@ -348,3 +347,5 @@ func TestDirectDeliveryAllocatesNothing(t *testing.T) {
 		t.Errorf("%d allocations for %d deliveries", n, rounds*clients)
 	}
 }
+
+var nopLogger = zap.NewNop()

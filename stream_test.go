@@ -188,8 +188,7 @@ func TestSnapshotWhereSmaller(t *testing.T) {
 		r := newRig(t, &Handler{Interval: second, History: new(1000)})
 		r.up.set(doc(0))
 		c := r.stream()
-		first := c.next()
-		id := first[len(first)-1].id
+		c.next()
 		r.up.set(`[]`)
 		time.Sleep(time.Second)
 		c.expect("snapshot []")
@@ -198,7 +197,7 @@ func TestSnapshotWhereSmaller(t *testing.T) {
 		c.expect("snapshot …")
 		// Many patches are together larger than the document.
 		got := r.stream().next()
-		id = got[len(got)-1].id
+		id := got[len(got)-1].id
 		for n := range 20 {
 			r.up.set(doc(n + 2))
 			time.Sleep(time.Second)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -329,6 +328,6 @@ func TestRecordings(t *testing.T) {
 				checkState(t, d, text)
 			}
 		}
-		t.Log(fmt.Sprintf("%s: %d texts, %d changes, %d of %d bytes", filepath.Base(file), len(texts), changed, sent, total))
+		t.Logf("%s: %d texts, %d changes, %d of %d bytes", filepath.Base(file), len(texts), changed, sent, total)
 	}
 }

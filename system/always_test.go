@@ -67,12 +67,12 @@ func TestAlwaysOn(t *testing.T) {
 	}
 	loadSite(t, site(""))
 	<-polls // without a subscriber
-	url := loadSite(t, site("heartbeat 20s"))
+	loadSite(t, site("heartbeat 20s"))
 	// A configuration that fails to start changes nothing.
 	if err := caddy.Load([]byte(`{"admin":{"disabled":true},"apps":{"http":{"servers":{"x":{"listen":["256.0.0.1:1"]}}}}}`), true); err == nil {
 		t.Fatal("a listener that cannot be had was accepted")
 	}
-	url = loadSite(t, site("heartbeat 21s"))
+	url := loadSite(t, site("heartbeat 21s"))
 	resp, err := http.Get(url + "/doc")
 	if err != nil {
 		t.Fatal(err)

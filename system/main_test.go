@@ -8,7 +8,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -327,15 +326,6 @@ func (s *server) residentBytes() int64 {
 		s.t.Fatal(err)
 	}
 	return pages * int64(os.Getpagesize())
-}
-
-// adapted is the configuration as Caddy runs it.
-func (s *server) adapted() map[string]any {
-	var v map[string]any
-	if err := json.Unmarshal([]byte(s.adminGet("/config/")), &v); err != nil {
-		s.t.Fatal(err)
-	}
-	return v
 }
 
 // A wire is one version of HTTP.

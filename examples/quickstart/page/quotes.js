@@ -160,11 +160,11 @@ function flash(row, way) {
 	row.classList.add(way);
 }
 
-// spark draws the prices seen so far, newest on the right.
+// spark draws the prices seen so far, from left to right.
 function spark(line, prices) {
 	const low = Math.min(...prices);
 	const range = Math.max(...prices) - low || 1;
-	const points = prices.map((p, i) => `${80 - 2 * (prices.length - 1 - i)},${(20 - (18 * (p - low)) / range - 1).toFixed(1)}`);
+	const points = prices.map((p, i) => `${1 + 2 * i},${(20 - (18 * (p - low)) / range - 1).toFixed(1)}`);
 	line.setAttribute('points', prices.length > 1 ? points.join(' ') : '');
 }
 
