@@ -88,10 +88,13 @@ func (p *poller) page(ctx context.Context, target string) (page, error) {
 	if err := p.refusal(resp); err != nil {
 		return page{}, err
 	}
-	if got.text, err = p.read(resp); err != nil {
-		if ctx.Err() != nil {
-			return page{}, &fault{reason: reasonTimeout, err: fmt.Errorf("reading body: %w", ctx.Err())}
-		}
+	got.text, err = p.read(resp)
+	if ctx.Err() != nil {
+		// Also where the body looks whole: what our own deadline has cut off
+		// can end as if the upstream had ended it.
+		return page{}, &fault{reason: reasonTimeout, err: fmt.Errorf("reading body: %w", ctx.Err())}
+	}
+	if err != nil {
 		return page{}, err
 	}
 	got.fresh = p.freshness(resp)
