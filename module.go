@@ -850,7 +850,6 @@ func isUpgrade(h http.Header) bool {
 var (
 	exit    = make(chan struct{})
 	endAll  = sync.OnceFunc(func() { close(exit); go cutOff() })
-	watcher atomic.Bool
 	directs = &writers{exit: exit}
 )
 
@@ -863,24 +862,39 @@ const (
 	compressOff  = "off"
 )
 
-// watchExit looks for the exit on behalf of streams that outlived their
+// exitWatch looks for the exit on behalf of streams that outlived their
 // configuration: their own server's shutdown hook has fired already, and no
-// other module is told in time. It runs until there are no streams left.
+// other module is told in time.
+var exitWatch struct {
+	mu      sync.Mutex
+	running bool
+	until   time.Time // for streams that are only about to subscribe
+}
+
+// watchExit has the exit watched for until there are no streams left in p.
 func watchExit(p *pool) {
-	if !watcher.CompareAndSwap(false, true) {
+	w := &exitWatch
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.until = time.Now().Add(5 * time.Second)
+	if w.running {
 		return
 	}
+	w.running = true
 	go func() {
-		defer watcher.Store(false)
-		for idle := 0; idle < 50; idle++ {
+		for {
+			time.Sleep(100 * time.Millisecond)
 			if caddy.Exiting() {
 				endAll()
 				return
 			}
-			if p.subscribed() {
-				idle = 0
+			w.mu.Lock()
+			if time.Now().After(w.until) && !p.subscribed() {
+				w.running = false
+				w.mu.Unlock()
+				return
 			}
-			time.Sleep(100 * time.Millisecond)
+			w.mu.Unlock()
 		}
 	}()
 }
