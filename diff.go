@@ -3,6 +3,7 @@ package pollsse
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"strings"
 
 	"github.com/pollsse/caddy-poll-sse/jsondiff"
 )
@@ -69,7 +70,8 @@ func version(private, text []byte) string {
 // isVersion tells whether s has the form of a version. What does not is
 // nobody's id: it is never looked up and never echoed.
 func isVersion(s string) bool {
-	if len(s) != 22 {
+	// The decoder skips CR and LF, which would end a field of an event.
+	if len(s) != 22 || strings.ContainsAny(s, "\r\n") {
 		return false
 	}
 	_, err := base64.RawURLEncoding.Strict().DecodeString(s)
