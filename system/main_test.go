@@ -212,7 +212,7 @@ func (s *server) command(args ...string) *exec.Cmd {
 	}
 	cmd := exec.Command(exe, args...)
 	cmd.Dir = s.dir
-	cmd.Env = append(os.Environ(), asCaddy+"=1", "HOME="+s.dir, "XDG_CONFIG_HOME="+s.dir, "XDG_DATA_HOME="+s.dir, "GORACE=halt_on_error=0")
+	cmd.Env = append(os.Environ(), asCaddy+"=1", "HOME="+s.dir, "XDG_CONFIG_HOME="+s.dir, "XDG_DATA_HOME="+s.dir, "GORACE=atexit_sleep_ms=0")
 	return cmd
 }
 
