@@ -8,6 +8,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -389,4 +390,20 @@ func (s *server) awaitExit(after string) {
 		}
 		s.t.Fatalf("the process does not end within %s after %s:\n%s", patience/2, after, text)
 	}
+}
+
+// subscribers counts everybody who holds a source.
+func (s *server) subscribers() int {
+	s.t.Helper()
+	var list []struct {
+		Subscribers int `json:"subscribers"`
+	}
+	if err := json.Unmarshal([]byte(s.adminGet("/poll_sse/sources")), &list); err != nil {
+		s.t.Fatal(err)
+	}
+	n := 0
+	for _, source := range list {
+		n += source.Subscribers
+	}
+	return n
 }
