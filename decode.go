@@ -54,6 +54,9 @@ func (p *poller) read(resp *http.Response) ([]byte, error) {
 		return nil, &fault{reason: reasonTooLarge, err: fmt.Errorf("Content-Length %d is over max_body %d", resp.ContentLength, p.maxBody)}
 	}
 	p.body.Reset()
+	// The next body is about as large as the last, and a document that is not
+	// much smaller than its memory is published without a copy.
+	p.body.Grow(p.bodySize + p.bodySize/16 + bytes.MinRead)
 	n, err := p.body.ReadFrom(io.LimitReader(r, p.maxBody+1))
 	switch {
 	case n > p.maxBody:
@@ -61,6 +64,7 @@ func (p *poller) read(resp *http.Response) ([]byte, error) {
 	case err != nil:
 		return nil, raw.blame(err, reasonEncoding)
 	}
+	p.bodySize = int(n)
 	contentType, params, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	if err := p.toUTF8(params["charset"]); err != nil {
 		return nil, err

@@ -16,7 +16,7 @@ import (
 
 // fetched is what a poll brings.
 type fetched struct {
-	body  []byte        // decoded, valid until the next poll; nil: nothing new (304)
+	body  []byte        // decoded, valid until the next poll if nobody keeps it; nil: nothing new (304)
 	fresh time.Duration // for how long there will be nothing newer, as far as the upstream says
 	// progress is how far the poller has read with this body, nil where the
 	// requests do not tell. It counts once the body is a document.

@@ -85,6 +85,7 @@ type poller struct {
 	validators validators
 	fresh      time.Duration // what the last answer that said so said; see freshness
 	body       bytes.Buffer
+	bodySize   int // of the last one
 	progress   progress
 	lastWalk   []string // the keys of the items that the last good walk of pages gave
 
@@ -138,7 +139,9 @@ func (p *poller) run(ctx context.Context, d *differ, l *log, poke <-chan struct{
 		out := publication{state: stateLive, at: o.ended, validated: true}
 		if err == nil && got.body != nil {
 			out.doc, out.change, err = d.next(got.body, l.mergeReaders.Load() > 0)
-			o.changed = out.doc != nil
+			if o.changed = out.doc != nil; o.changed {
+				p.body = bytes.Buffer{} // the document has its memory now
+			}
 			if err != nil {
 				// The validators belong to a body that was refused.
 				p.validators = validators{}

@@ -57,12 +57,12 @@ func Apply(doc, patch []byte) ([]byte, error) {
 		return nil, fmt.Errorf("patch: %w", err)
 	}
 	defer p.giveBack()
-	if p.tape[0].kind() != kindArray {
+	if p.tape.kind(0) != kindArray {
 		return nil, errors.New("patch: expected an array of operations")
 	}
 	t := newTree(d.source, p.source)
-	end := p.tape[0].skip()
-	for c, i := int32(1), 0; c < end; c, i = c+p.tape[c].skip(), i+1 {
+	end := p.tape.stop(0)
+	for c, i := p.tape.inside(0), 0; c < end; c, i = p.tape.next(c), i+1 {
 		op, err := p.operation(c)
 		if err == nil {
 			err = t.do(&op)
@@ -84,7 +84,7 @@ type operation struct {
 
 func (s source) operation(c int32) (operation, error) {
 	var op operation
-	if s.tape[c].kind() != kindObject {
+	if s.tape.kind(c) != kindObject {
 		return op, errors.New("expected an object")
 	}
 	var has struct{ op, path, from, value bool }
@@ -92,15 +92,15 @@ func (s source) operation(c int32) (operation, error) {
 		if *seen {
 			return fmt.Errorf("%q occurs twice", name)
 		}
-		if s.tape[i].kind() != kindString {
+		if s.tape.kind(i) != kindString {
 			return fmt.Errorf("%q is not a string", name)
 		}
 		raw := s.raw(i)
 		*to, *seen = unescape(raw[1:len(raw)-1]), true
 		return nil
 	}
-	end := c + s.tape[c].skip()
-	for i := c + 1; i < end; i += s.tape[i].skip() {
+	end := s.tape.stop(c)
+	for i := s.tape.inside(c); i < end; i = s.tape.next(i) {
 		var err error
 		switch string(unescape(s.name(i))) {
 		case "op":

@@ -53,20 +53,20 @@ func (w *walk) compareArrays(o, n int32, f frame) (muted bool) {
 	a := w.openArray()
 	defer w.closeArray()
 	ot, nt := w.old.tape, w.new.tape
-	oEnd, nEnd := o+ot[o].skip(), n+nt[n].skip()
-	oc, nc := o+1, n+1
+	oEnd, nEnd := ot.stop(o), nt.stop(n)
+	oc, nc := ot.inside(o), nt.inside(n)
 	index := int32(0)
 	for oc < oEnd && nc < nEnd && w.equalRaw(oc, nc) {
-		oc += ot[oc].skip()
-		nc += nt[nc].skip()
+		oc = ot.next(oc)
+		nc = nt.next(nc)
 		index++
 	}
 	oi, ni := index, index
-	for ; oc < oEnd; oc += ot[oc].skip() {
+	for ; oc < oEnd; oc = ot.next(oc) {
 		a.gone = append(a.gone, element{oc, oi})
 		oi++
 	}
-	for ; nc < nEnd; nc += nt[nc].skip() {
+	for ; nc < nEnd; nc = nt.next(nc) {
 		a.born = append(a.born, element{nc, ni})
 		ni++
 	}
@@ -77,7 +77,7 @@ func (w *walk) compareArrays(o, n int32, f frame) (muted bool) {
 		}
 		a.gone, a.born = a.gone[:x], a.born[:y]
 	}
-	return w.alignArray(a, f, int(nt[n].len), int(ni))
+	return w.alignArray(a, f, nt.len(n), int(ni))
 }
 
 // alignArray pairs what is gone with what was born and writes the operations.
@@ -118,7 +118,7 @@ func (w *walk) alignArray(a *arrayWalk, f frame, size, count int) (muted bool) {
 					break
 				}
 			}
-			read += int(w.new.tape[a.born[j].at].len)
+			read += w.new.tape.len(a.born[j].at)
 		}
 		if i < 0 || w.equalRaw(a.gone[i].at, a.born[j].at) {
 			continue
@@ -158,7 +158,7 @@ func (w *walk) pairElements(a *arrayWalk) {
 	if !keyed {
 		// Where the element is short, to write it anew is shorter than to move it.
 		for j, i := range a.mate {
-			if i >= 0 && !a.stays[j] && int(w.new.tape[a.born[j].at].len) < 16+len(w.patch.path) {
+			if i >= 0 && !a.stays[j] && w.new.tape.len(a.born[j].at) < 16+len(w.patch.path) {
 				a.mate[j] = -1
 				a.taken[i] = 0
 			}

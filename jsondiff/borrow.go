@@ -23,11 +23,11 @@ func borrowDepth(text []byte, depth int) (*parser, error) {
 		p = &parser{}
 	}
 	b := append(append(p.b[:0], text...), make([]byte, pad)...)
-	tape := p.tape[:0]
-	if tape == nil {
-		tape = make([]entry, 0, len(text)/12+8)
+	t := p.tape[:0]
+	if t == nil {
+		t = make(tape, 0, len(text)/8+8)
 	}
-	*p = parser{b: b, maxDepth: l.Depth, source: source{text: b[:len(text)], tape: tape}}
+	*p = parser{b: b, maxDepth: l.Depth, source: source{text: b[:len(text)], tape: t}}
 	p.document()
 	if p.err != nil {
 		err := p.err

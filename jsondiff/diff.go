@@ -6,7 +6,6 @@ import "bytes"
 // cannot follow is tokenised and compared here, tape against tape.
 type walk struct {
 	old      source
-	oldBytes []byte // old.text with its padding
 	new      parser
 	patch    patch
 	identify []Identity
@@ -14,6 +13,9 @@ type walk struct {
 	cut      bool
 
 	lock    lockState
+	splices []splice
+	spliced int32 // words in splices
+	spare   tape  // memory
 	names   table
 	members []memberPair // a stack: each object's pairs above its caller's
 	pending []int32      // a stack of old members passed over, likewise
@@ -28,12 +30,12 @@ type memberPair struct{ old, new int32 }
 // start sets the walk on an old document; the new one was loaded.
 func (w *walk) start(old source, o Options) {
 	w.old = old
-	w.oldBytes = old.text[:len(old.text)+pad]
 	w.new.escaped, w.new.spaced = false, false
 	w.patch.reset(o.Ignore)
 	w.identify = o.Identify
 	w.work = o.Work + len(old.text)/16
 	w.cut = false
+	w.splices, w.spliced = w.splices[:0], 0
 	w.members, w.pending, w.extra, w.array = w.members[:0], w.pending[:0], w.extra[:0], 0
 }
 
@@ -49,7 +51,7 @@ func (w *walk) charge(size int) bool {
 
 // equalRaw compares two values byte by byte.
 func (w *walk) equalRaw(o, n int32) bool {
-	return w.old.tape[o].len == w.new.tape[n].len && bytes.Equal(w.old.raw(o), w.new.raw(n))
+	return w.old.tape.len(o) == w.new.tape.len(n) && bytes.Equal(w.old.raw(o), w.new.raw(n))
 }
 
 // compare writes what turns the old value into the new one, both on tapes.
@@ -57,13 +59,12 @@ func (w *walk) compare(o, n int32) {
 	if w.patch.idle() || w.equalRaw(o, n) {
 		return
 	}
-	oe, ne := &w.old.tape[o], &w.new.tape[n]
-	k := oe.kind()
-	if k != ne.kind() {
+	k := w.old.tape.kind(o)
+	if k != w.new.tape.kind(n) {
 		w.patch.replace(w.new.raw(n), w.new.spaced)
 		return
 	}
-	if k < kindString && w.charge(int(oe.len)) {
+	if k < kindString && w.charge(w.old.tape.len(o)) {
 		w.patch.replace(w.new.raw(n), w.new.spaced)
 		return
 	}
@@ -87,24 +88,24 @@ func (w *walk) compare(o, n int32) {
 // while that is the same, which is nearly always.
 func (w *walk) compareObjects(o, n int32, f frame) (muted bool) {
 	ot, nt := w.old.tape, w.new.tape
-	oEnd, nEnd := o+ot[o].skip(), n+nt[n].skip()
-	size := int(nt[n].len)
-	oc, nc := o+1, n+1
+	oEnd, nEnd := ot.stop(o), nt.stop(n)
+	size := nt.len(n)
+	oc, nc := ot.inside(o), nt.inside(n)
 	for oc < oEnd && nc < nEnd && w.sameMember(oc, nc) {
-		oc += ot[oc].skip()
-		nc += nt[nc].skip()
+		oc = ot.next(oc)
+		nc = nt.next(nc)
 	}
 	base := len(w.members)
 	if oc == oEnd && nc == nEnd && w.distinctOld(o) {
-		nt[n].shape |= distinctFlag
-		for oc, nc = o+1, n+1; oc < oEnd; {
+		nt.setDistinct(n)
+		for oc, nc = ot.inside(o), nt.inside(n); oc < oEnd; {
 			muted = w.compareMember(memberPair{oc, nc}, f, size, muted)
-			oc += ot[oc].skip()
-			nc += nt[nc].skip()
+			oc = ot.next(oc)
+			nc = nt.next(nc)
 		}
 		return muted
 	}
-	w.pairMembers(o+1, oEnd, n+1, nEnd)
+	w.pairMembers(ot.inside(o), oEnd, nt.inside(n), nEnd)
 	for i := base; i < len(w.members); i++ {
 		muted = w.compareMember(w.members[i], f, size, muted)
 	}
@@ -159,15 +160,15 @@ func (w *walk) sameName(a, b []byte) bool {
 // distinctOld tells whether no name of an old object stands there twice, and
 // remembers it.
 func (w *walk) distinctOld(o int32) bool {
-	e := &w.old.tape[o]
-	if e.distinct() {
+	t := w.old.tape
+	if t.distinct(o) {
 		return true
 	}
-	end := o + e.skip()
+	end := t.stop(o)
 	// A few names are compared with each other, more are hashed.
 	var few [8]int32
 	n := 0
-	for c := o + 1; c < end; c += w.old.tape[c].skip() {
+	for c := w.old.tape.inside(o); c < end; c = w.old.tape.next(c) {
 		if n == len(few) {
 			n++
 			break
@@ -181,10 +182,10 @@ func (w *walk) distinctOld(o int32) bool {
 		few[n] = c
 		n++
 	}
-	if n > len(few) && w.indexNames(&w.old, o+1, end) {
+	if n > len(few) && w.indexNames(&w.old, t.inside(o), end) {
 		return false
 	}
-	e.shape |= distinctFlag
+	t.setDistinct(o)
 	return true
 }
 
@@ -192,11 +193,11 @@ func (w *walk) distinctOld(o int32) bool {
 // stays. It tells whether there were any.
 func (w *walk) indexNames(s *source, from, end int32) (twice bool) {
 	count := 0
-	for c := from; c < end; c += s.tape[c].skip() {
+	for c := from; c < end; c = s.tape.next(c) {
 		count++
 	}
 	w.names.reset(count)
-	for c := from; c < end; c += s.tape[c].skip() {
+	for c := from; c < end; c = s.tape.next(c) {
 		twice = w.addName(s, c) || twice
 	}
 	return twice
@@ -231,7 +232,7 @@ func (w *walk) findName(s *source, name []byte) *slot {
 func (w *walk) pairMembers(o, oEnd, n, nEnd int32) {
 	base := len(w.members)
 	w.indexNames(&w.old, o, oEnd)
-	for c := o; c < oEnd; c += w.old.tape[c].skip() {
+	for c := o; c < oEnd; c = w.old.tape.next(c) {
 		if w.findName(&w.old, w.old.name(c)).key == c+1 {
 			w.members = append(w.members, memberPair{c, -1})
 		}
@@ -244,7 +245,7 @@ func (w *walk) pairMembers(o, oEnd, n, nEnd int32) {
 			at.next = 1
 		}
 	}
-	for c := n; c < nEnd; c += w.new.tape[c].skip() {
+	for c := n; c < nEnd; c = w.new.tape.next(c) {
 		if at := w.findName(&w.new.source, w.new.name(c)); at.key == c+1 && at.next == 0 {
 			w.members = append(w.members, memberPair{-1, c})
 		}

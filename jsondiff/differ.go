@@ -2,6 +2,7 @@ package jsondiff
 
 import (
 	"bytes"
+	"slices"
 	"sync"
 )
 
@@ -55,15 +56,15 @@ type Change struct {
 type Differ struct {
 	options Options
 
-	// base is what the next text is compared with: text and tape are owned by
-	// the Differ, followed by padding, and never written while retained.
+	// base is what the next text is compared with. Padding follows its text,
+	// which is never written while it is retained.
 	base  source
 	first bool // there is a base
 
 	// document is the published text. Where it is nil, the base's own text,
 	// without its white space, is the document and was not asked for yet.
 	document []byte
-	shared   bool // the base's text was handed out as it is
+	shared   bool // somebody else knows the base's text
 }
 
 // NewDiffer makes a Differ without a document.
@@ -77,7 +78,8 @@ func NewDiffer(o Options) *Differ {
 type scratch struct {
 	walk walk
 	text []byte // padded
-	tape []entry
+	tape tape
+	lent bool // the new text is the caller's
 }
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
@@ -85,14 +87,22 @@ var scratches = sync.Pool{New: func() any { return new(scratch) }}
 // release drops what refers to documents.
 func (s *scratch) release() {
 	w := &s.walk
-	w.old, w.oldBytes, w.new, w.identify, w.patch.ignore = source{}, nil, parser{}, nil, nil
+	s.tape = w.new.tape[:0]
+	w.old, w.new, w.identify, w.patch.ignore = source{}, parser{}, nil, nil
 	scratches.Put(s)
 }
 
-// Next compares a text with the retained document and retains a copy of it in
-// its place. On an error, and where only ignored paths differ, the retained
-// document stays. Unchanged are also texts that differ in white space, order of
-// members or spelling of strings only; Document gives what it gave before.
+// Pad is how much capacity behind its text lets Next do without a copy.
+const Pad = pad
+
+// Next compares a text with the retained document. Where the answer is First or
+// Changed, it retains the text itself, which must never be written again; a text
+// with less than Pad bytes of capacity behind it, or with far more, is copied.
+// Bytes behind the text may be overwritten with zeros in any case.
+//
+// On an error, and where only ignored paths differ, the retained document stays.
+// Unchanged are also texts that differ in white space, order of members or
+// spelling of strings only; Document gives what it gave before.
 func (d *Differ) Next(text []byte) (Change, error) {
 	if d.first && bytes.Equal(text, d.base.text) {
 		return Change{Kind: Unchanged}, nil
@@ -103,24 +113,22 @@ func (d *Differ) Next(text []byte) (Change, error) {
 	s := scratches.Get().(*scratch)
 	defer s.release()
 	s.load(text, d.options.Limits)
+	w := &s.walk
+	w.start(d.base, d.options)
 	if !d.first {
-		if s.walk.new.document(); s.walk.new.err != nil {
-			return Change{}, s.walk.new.err
+		if w.new.document(); w.new.err != nil {
+			return Change{}, w.new.err
 		}
 		d.retain(s)
 		d.first = true
 		return Change{Kind: First}, nil
 	}
-	w := &s.walk
-	w.start(d.base, d.options)
 	w.run()
 	if w.new.err != nil {
-		s.tape = w.new.tape[:0]
 		return Change{}, w.new.err
 	}
 	if !w.patch.seen {
 		if w.patch.ignored {
-			s.tape = w.new.tape[:0]
 			return Change{Kind: Unchanged}, nil
 		}
 		// The same document, written otherwise: compare with the new spelling
@@ -129,6 +137,7 @@ func (d *Differ) Next(text []byte) (Change, error) {
 		if document == nil && d.shared {
 			document = d.base.text
 		}
+		s.copyText()
 		d.retain(s)
 		d.document = document
 		return Change{Kind: Unchanged}, nil
@@ -141,43 +150,52 @@ func (d *Differ) Next(text []byte) (Change, error) {
 	return change, nil
 }
 
-// load copies a text behind which zeros follow, and sets the parser on it.
+// load sets the parser on a text behind which zeros follow.
 func (s *scratch) load(text []byte, l Limits) {
-	if n := len(text) + pad; cap(s.text) < n {
-		s.text = make([]byte, n, n+n/16)
-	} else {
-		s.text = s.text[:n]
-	}
-	copy(s.text, text)
-	clear(s.text[len(text):])
+	n := len(text)
+	s.lent = cap(text) >= n+pad && cap(text) <= n+textRoom(n)
 	s.walk.new = parser{
-		source:   source{text: s.text[:len(text)], tape: s.tape[:0]},
-		b:        s.text,
+		source:   source{text: text, tape: s.tape[:0]},
 		maxDepth: l.Depth,
 	}
-	s.tape = nil
+	if !s.lent {
+		s.copyText()
+		return
+	}
+	s.walk.new.b = text[:n+pad]
+	clear(s.walk.new.b[n:])
 }
 
-// retain swaps the new document with the base, whose memory serves the next
-// comparison unless it was handed out.
+// copyText has the parser's text in the scratch's own memory.
+func (s *scratch) copyText() {
+	p := &s.walk.new
+	n := len(p.text)
+	if c := cap(s.text); c < n+pad || c > n+textRoom(n) {
+		s.text = make([]byte, n+pad)
+	}
+	s.text = s.text[:n+pad]
+	copy(s.text, p.text)
+	clear(s.text[n:])
+	p.b, p.text = s.text, s.text[:n]
+	s.lent = false
+}
+
+// textRoom is how much larger than the text its memory may be.
+func textRoom(n int) int { return n/4 + 256 + pad }
+
+// retain makes the new document the base. The memory of the one before serves
+// the next comparison, unless somebody else knows its text.
 func (d *Differ) retain(s *scratch) {
-	old := d.base
+	old, shared := d.base, d.shared
 	d.base = s.walk.new.source
-	s.text, s.tape = nil, old.tape[:0]
-	if !d.shared && old.text != nil {
+	d.base.tape = s.walk.commit()
+	d.document, d.shared = nil, s.lent
+	if s.lent {
+		return
+	}
+	s.text = nil
+	if !shared && old.text != nil {
 		s.text = old.text[:cap(old.text)]
-	}
-	d.document, d.shared = nil, false
-	// What is retained may not be much larger than it needs to be: scratch
-	// memory may have served a larger document. The larger memory is let go,
-	// or every change would be copied.
-	if n := len(d.base.text) + pad; cap(d.base.text) > n+n/4+256 {
-		text := make([]byte, n)
-		copy(text, d.base.text)
-		d.base.text = text[:n-pad]
-	}
-	if n := len(d.base.tape); cap(d.base.tape) > n+n/8+32 {
-		d.base.tape = append(make([]entry, 0, n), d.base.tape...)
 	}
 }
 
@@ -203,10 +221,10 @@ func (d *Differ) Document() []byte {
 // are the same document.
 func Diff(old, new []byte) ([]byte, error) {
 	d := NewDiffer(Options{})
-	if _, err := d.Next(old); err != nil {
+	if _, err := d.Next(slices.Clip(old)); err != nil {
 		return nil, err
 	}
-	change, err := d.Next(new)
+	change, err := d.Next(slices.Clip(new))
 	if err != nil {
 		return nil, err
 	}
@@ -219,10 +237,10 @@ func Diff(old, new []byte) ([]byte, error) {
 // Equal tells whether two texts are the same document.
 func Equal(a, b []byte) (bool, error) {
 	d := NewDiffer(Options{})
-	if _, err := d.Next(a); err != nil {
+	if _, err := d.Next(slices.Clip(a)); err != nil {
 		return false, err
 	}
-	change, err := d.Next(b)
+	change, err := d.Next(slices.Clip(b))
 	return change.Kind == Unchanged && err == nil, err
 }
 

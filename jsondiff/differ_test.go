@@ -1,9 +1,12 @@
 package jsondiff
 
 import (
+	"bytes"
 	goparser "go/parser"
 	"go/token"
+	"math/rand/v2"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -107,5 +110,90 @@ func TestImportsStandardLibraryOnly(t *testing.T) {
 				t.Errorf("%s imports %s", file.Name(), path)
 			}
 		}
+	}
+}
+
+// TestNextRetains has a caller that reads every text into the same memory
+// unless the Differ retains it.
+func TestNextRetains(t *testing.T) {
+	d := NewDiffer(Options{})
+	memory := make([]byte, 0, 64)
+	read := func(text string, want Kind) {
+		t.Helper()
+		memory = append(memory[:0], text...)
+		change, err := d.Next(memory)
+		if err != nil || change.Kind != want {
+			t.Fatalf("%s: %v, %v, want %v", text, change.Kind, err, want)
+		}
+		if want == Unchanged {
+			clear(memory[:cap(memory)])
+		} else {
+			memory = make([]byte, 0, 64)
+		}
+	}
+	read(`{"a":1,"b":[1,2]}`, First)
+	first := d.Document()
+	read(`{"b":[1,2],"a":1}`, Unchanged)
+	read(`{"b":[1,2],"a":1}`, Unchanged)
+	if string(d.Document()) != `{"a":1,"b":[1,2]}` {
+		t.Errorf("document %s", d.Document())
+	}
+	read(`{"b":[1,2,3],"a":1}`, Changed)
+	read(` {"b":[1,2,3],"a":1}`, Unchanged)
+	read(`{"b":[1,2,3],"a":2}`, Changed)
+	if string(first) != `{"a":1,"b":[1,2]}` || string(d.Document()) != `{"b":[1,2,3],"a":2}` {
+		t.Errorf("documents %s, %s", first, d.Document())
+	}
+	d = NewDiffer(Options{})
+	retained := append(make([]byte, 0, 64), `{"b":[1,2,3],"a":3}`...)
+	d.Next(retained)
+	if &d.Document()[0] != &retained[0] {
+		t.Error("a text with room behind it was copied")
+	}
+	large := append(make([]byte, 0, 4096), `{"b":[1,2,3],"a":4}`...)
+	d.Next(large)
+	if &d.Document()[0] == &large[0] {
+		t.Error("4 KiB are retained for 20 bytes")
+	}
+}
+
+// TestWideValues changes containers and strings about as long, and with about as
+// many values, as one word of the tape can tell.
+func TestWideValues(t *testing.T) {
+	const name = "a name that is not so much longer than what one word can tell of it"
+	r := rand.New(rand.NewPCG(1, 2))
+	d := NewDiffer(Options{})
+	var before []byte
+	for range 300 {
+		var list, text strings.Builder
+		list.WriteString("[")
+		for i := range wordsMask - 4 + r.IntN(6) {
+			if i > 0 {
+				list.WriteString(",")
+			}
+			list.WriteString(strconv.Itoa(i % (7 + r.IntN(40)/39)))
+		}
+		list.WriteString("]")
+		long := strings.Repeat(name, 4)[:farName-6+r.IntN(8)]
+		members := []string{
+			`"list":` + list.String(),
+			`"` + long + `":[` + strconv.Itoa(r.IntN(3)) + `]`,
+			`"s":"` + strings.Repeat("x", lenMask-3+r.IntN(4)) + `"`,
+			`"` + name + `":` + strings.Repeat(" ", r.IntN(3)*90) + `["` + strings.Repeat("x", lenMask-7+r.IntN(6)) + `"]`,
+		}
+		if r.IntN(4) == 0 {
+			r.Shuffle(len(members), func(i, j int) { members[i], members[j] = members[j], members[i] })
+		}
+		text.WriteString("{" + strings.Join(members, ",") + "}")
+		after := []byte(text.String())
+		change, err := d.Next(bytes.Clone(after))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if change.Kind == Changed {
+			checkPatch(t, before, after, change.Patch)
+		}
+		checkState(t, d, after)
+		before = after
 	}
 }

@@ -47,9 +47,8 @@ type Limits struct {
 	// Depth is how deep arrays and objects may nest: default 1000, at most
 	// 10,000. Deeper is ErrDepth.
 	Depth int
-	// Size is how many bytes a text may have: default and at most
-	// 536,870,911, because offsets and counts must fit the tape. More is
-	// ErrSize.
+	// Size is how many bytes a text may have: default and at most 256 MiB,
+	// because offsets and counts must fit the tape. More is ErrSize.
 	Size int
 	// Work bounds the search for a small patch, in elements looked at beyond
 	// one pass over both texts: default 4,194,304. Where it is reached,
@@ -60,7 +59,7 @@ type Limits struct {
 const (
 	defaultDepth = 1000
 	maxDepth     = 10000
-	maxSize      = 1<<29 - 1
+	maxSize      = 1 << 28
 	defaultWork  = 1 << 22
 )
 

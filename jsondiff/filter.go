@@ -25,11 +25,11 @@ func Select(text []byte, p Pointer) ([]byte, error) {
 
 // child finds a member or element, or gives -1.
 func (s source) child(i int32, token string) int32 {
-	end := i + s.tape[i].skip()
+	end := s.tape.stop(i)
 	found := int32(-1)
-	switch s.tape[i].kind() {
+	switch s.tape.kind(i) {
 	case kindObject:
-		for c := i + 1; c < end; c += s.tape[c].skip() {
+		for c := s.tape.inside(i); c < end; c = s.tape.next(c) {
 			if string(unescape(s.name(c))) == token {
 				found = c
 			}
@@ -39,7 +39,7 @@ func (s source) child(i int32, token string) int32 {
 		if !ok {
 			return -1
 		}
-		for c := i + 1; c < end; c += s.tape[c].skip() {
+		for c := s.tape.inside(i); c < end; c = s.tape.next(c) {
 			if n--; n < 0 {
 				return c
 			}
@@ -83,16 +83,16 @@ type omitter struct {
 // walk omits below the value at i, whose tokens the patterns from `from` on
 // match as far as level.
 func (o *omitter) walk(i int32, level, from int) {
-	e := &o.tape[i]
-	if len(o.active) == from || e.kind() > kindArray {
+	k := o.tape.kind(i)
+	if len(o.active) == from || k > kindArray {
 		return
 	}
-	end, top := i+e.skip(), len(o.active)
-	object := e.kind() == kindObject
+	end, top := o.tape.stop(i), len(o.active)
+	object := k == kindObject
 	kept := -1 // end of the last value before this one, once one is kept
 	index := 0
-	for c := i + 1; c < end; c, index = c+o.tape[c].skip(), index+1 {
-		start, name := int(o.tape[c].off), []byte(nil)
+	for c := o.tape.inside(i); c < end; c, index = o.tape.next(c), index+1 {
+		start, name := o.tape.off(c), []byte(nil)
 		if object {
 			start, name = o.nameStart(c), unescape(o.name(c))
 		}
@@ -106,7 +106,7 @@ func (o *omitter) walk(i int32, level, from int) {
 				o.active = append(o.active, p)
 			}
 		}
-		stop := int(o.tape[c].off + o.tape[c].len)
+		stop := o.tape.end(c)
 		switch {
 		case !omit:
 			o.walk(c, level+1, top)
@@ -115,8 +115,8 @@ func (o *omitter) walk(i int32, level, from int) {
 			o.cut(kept, stop)
 			kept = stop
 		default: // with the comma after it
-			if next := c + o.tape[c].skip(); next < end {
-				stop = int(o.tape[next].off)
+			if next := o.tape.next(c); next < end {
+				stop = o.tape.off(next)
 				if object {
 					stop = o.nameStart(next)
 				}

@@ -105,7 +105,7 @@ func FuzzOmit(f *testing.F) {
 				ops = append(ops, fmt.Sprintf(`{"op":"remove","path":%s}`, appendQuoted(nil, []byte(at.String()))))
 				return
 			}
-			switch end := i + s.tape[i].skip(); s.tape[i].kind() {
+			switch end := s.tape.stop(i); s.tape.kind(i) {
 			case kindObject:
 				table := s.table(i)
 				for _, c := range table.few {
@@ -113,7 +113,7 @@ func FuzzOmit(f *testing.F) {
 				}
 			case kindArray:
 				n := 0
-				for c := i + 1; c < end; c += s.tape[c].skip() {
+				for c := s.tape.inside(i); c < end; c = s.tape.next(c) {
 					walk(c, at.Append(fmt.Sprint(n)))
 					n++
 				}

@@ -7,22 +7,22 @@ import "bytes"
 // While elements are equal or changed in place the walk goes on in step. Where
 // they differ it looks a little ahead for a place to step on again, and takes
 // what lies before as gone or born. Where it finds none, all the rest is.
-func (w *walk) followArray(o int32, n int, f frame) (end int, muted bool) {
+func (w *walk) followArray(o int32, n int, self int32, f frame, since mark) (end int, muted bool) {
 	ot, p := w.old.tape, &w.new
-	oEnd, oldEnd := o+ot[o].skip(), ot[o].end()
+	oEnd, oldEnd := ot.stop(o), ot.end(o)
 	a := w.openArray()
 	defer w.closeArray()
 	firstNew := int32(len(p.tape))
-	c, oi, ni := o+1, int32(0), int32(0)
+	c, oi, ni := ot.inside(o), int32(0), int32(0)
 	after := n + 1
 	inStep := true
 	key := w.configuredKey()
 	guessed := key != nil
 	for {
 		run := c
-		for inStep && c < oEnd && ot[c].end() < w.lock.eq {
-			after = ot[c].end() + w.lock.shift
-			c += ot[c].skip()
+		for inStep && c < oEnd && ot.end(c) < w.lock.eq {
+			after = ot.end(c) + w.lock.shift
+			c = ot.next(c)
 			oi++
 			ni++
 		}
@@ -51,7 +51,7 @@ func (w *walk) followArray(o int32, n int, f frame) (end int, muted bool) {
 			inStep = false
 			continue
 		}
-		w.meet(int(ot[c].off), i)
+		w.meet(ot.off(c), i)
 		if !guessed {
 			guessed = true
 			key = likelyKey(&w.old, c)
@@ -77,7 +77,7 @@ func (w *walk) followArray(o int32, n int, f frame) (end int, muted bool) {
 				after = i // read again, as the counterpart of a later one
 				for range gone {
 					a.gone = append(a.gone, element{c, oi})
-					c += ot[c].skip()
+					c = ot.next(c)
 					oi++
 				}
 				level := w.patch.enterIndex(int(ni))
@@ -87,8 +87,8 @@ func (w *walk) followArray(o int32, n int, f frame) (end int, muted bool) {
 			case born > 0:
 				for range born {
 					a.born = append(a.born, element{at, ni})
-					after = p.tape[at].end()
-					at += p.tape[at].skip()
+					after = p.tape.end(at)
+					at = p.tape.next(at)
 					ni++
 				}
 				p.tape = p.tape[:at]
@@ -106,9 +106,9 @@ func (w *walk) followArray(o int32, n int, f frame) (end int, muted bool) {
 					level := w.patch.enterIndex(int(ni) + k)
 					w.compare(x, at)
 					w.patch.leave(level)
-					x += ot[x].skip()
-					after = p.tape[at].end()
-					at += p.tape[at].skip()
+					x = ot.next(x)
+					after = p.tape.end(at)
+					at = p.tape.next(at)
 				}
 				p.tape = p.tape[:at]
 			}
@@ -122,31 +122,32 @@ func (w *walk) followArray(o int32, n int, f frame) (end int, muted bool) {
 		last := c
 		for range step {
 			last = c
-			c += ot[c].skip()
+			c = ot.next(c)
 			oi++
 			ni++
 		}
-		muted = muted || w.giveUp(f, int(ot[o].len)+after-n)
+		muted = muted || w.giveUp(f, ot.len(o)+after-n)
 		inStep = true
-		w.meet(ot[last].end(), after)
+		w.meet(ot.end(last), after)
 	}
-	for ; c < oEnd; c += ot[c].skip() {
+	for ; c < oEnd; c = ot.next(c) {
 		a.gone = append(a.gone, element{c, oi})
 		oi++
 	}
-	size := int(ot[o].len) + end - n
+	size := ot.len(o) + end - n
 	if len(a.gone) > 0 && len(a.born) > 0 && !muted && w.crossing(a, key) {
 		// What looked like steps in place may be what others moved across: to
 		// move the fewest, align all elements.
 		w.patch.out = w.patch.out[:f.start]
 		a.gone, a.born = a.gone[:0], a.born[:0]
 		index := int32(0)
-		for c = o + 1; c < oEnd; c += ot[c].skip() {
+		for c = ot.inside(o); c < oEnd; c = ot.next(c) {
 			a.gone = append(a.gone, element{c, index})
 			index++
 		}
 		index = 0
-		for x := firstNew; int(x) < len(p.tape); x += p.tape[x].skip() {
+		w.unfold(firstNew, since)
+		for x := firstNew; int(x) < len(p.tape); x = p.tape.next(x) {
 			a.born = append(a.born, element{x, index})
 			index++
 		}
@@ -154,6 +155,7 @@ func (w *walk) followArray(o int32, n int, f frame) (end int, muted bool) {
 	if w.alignArray(a, f, size, int(ni)) {
 		muted = true
 	}
+	w.close(self, kindArray, end-n, since)
 	return end, muted
 }
 
@@ -171,12 +173,12 @@ func (w *walk) crossing(a *arrayWalk, key []byte) bool {
 // changed in place: its key lies before the first difference. Without a key
 // only a large element is taken on trust, if most of it is the same.
 func (w *walk) surelySame(c int32, key []byte) bool {
-	e := &w.old.tape[c]
+	t := w.old.tape
 	if key != nil {
 		k := w.keyValue(&w.old, c, key)
-		return k >= 0 && w.old.tape[k].end() < w.lock.eq
+		return k >= 0 && w.old.tape.end(k) < w.lock.eq
 	}
-	return e.kind() < kindString && e.len > 4096 && w.lock.eq-int(e.off) > int(e.len)/2
+	return t.kind(c) < kindString && t.len(c) > 4096 && w.lock.eq-t.off(c) > t.len(c)/2
 }
 
 // findStep decides what became of the old element c, whose new counterpart
@@ -189,7 +191,7 @@ func (w *walk) findStep(c, oEnd int32, oldEnd int, at int32, after int, key []by
 	if w.sameKey(c, at, key) {
 		return 1, 0, 0
 	}
-	c2 := c + ot[c].skip()
+	c2 := ot.next(c)
 	next := w.nextElement(after)
 	if c2 >= oEnd && next < 0 || c2 < oEnd && w.standsAt(c2, next, oldEnd) {
 		return 1, 0, 0
@@ -197,14 +199,14 @@ func (w *walk) findStep(c, oEnd int32, oldEnd int, at int32, after int, key []by
 	if w.standsAt(c, next, oldEnd) {
 		return 0, 0, 1
 	}
-	from := int(p.tape[at].off)
+	from := p.tape.off(at)
 	limit := lookAhead
 	for k, x := 1, c2; k <= lookAhead && x < oEnd; k++ {
 		if w.standsAt(x, from, oldEnd) || w.sameKey(x, at, key) {
 			gone, limit = k, k-1
 			break
 		}
-		x += ot[x].skip()
+		x = ot.next(x)
 	}
 	y := c2
 	for j := 1; j <= limit && next >= 0; j++ {
@@ -227,7 +229,7 @@ func (w *walk) findStep(c, oEnd int32, oldEnd int, at int32, after int, key []by
 			if w.sameKey(y, x, key) {
 				return j, 0, 0
 			}
-			y += ot[y].skip()
+			y = ot.next(y)
 		} else if key == nil {
 			break
 		}
@@ -248,16 +250,16 @@ func (w *walk) nextElement(i int) int {
 // standsAt tells whether the old element stands at the new offset, byte by
 // byte. A short one is only believed together with what follows it.
 func (w *walk) standsAt(x int32, n, arrayEnd int) bool {
-	e := &w.old.tape[x]
-	from, to := int(e.off), e.end()
-	if e.len < 32 {
+	t := w.old.tape
+	from, to := t.off(x), t.end(x)
+	if t.len(x) < 32 {
 		to = max(to, min(from+96, arrayEnd))
 	}
 	text := w.new.text
 	if n < 0 || n+to-from > len(text) || !bytes.Equal(w.old.text[from:to], text[n:n+to-from]) {
 		return false
 	}
-	return e.kind() != kindNumber || !continuesNumber(w.new.b[n+int(e.len)])
+	return t.kind(x) != kindNumber || !continuesNumber(w.new.b[n+t.len(x)])
 }
 
 // takeRest reads the new elements from i on: they and the old ones from c on
@@ -265,7 +267,7 @@ func (w *walk) standsAt(x int32, n, arrayEnd int) bool {
 func (w *walk) takeRest(a *arrayWalk, c, oEnd, oi int32, i int, ni *int32) int {
 	ot, p := w.old.tape, &w.new
 	goneBase, bornBase := len(a.gone), len(a.born)
-	for ; c < oEnd; c += ot[c].skip() {
+	for ; c < oEnd; c = ot.next(c) {
 		a.gone = append(a.gone, element{c, oi})
 		oi++
 	}

@@ -44,15 +44,15 @@ func (w *walk) configuredKey() []byte {
 // likelyKey is the member of an element that looks most like a key, or nil. It
 // is a guess: to be wrong makes a patch larger, not wrong.
 func likelyKey(s *source, at int32) []byte {
-	if s.tape[at].kind() != kindObject {
+	if s.tape.kind(at) != kindObject {
 		return nil
 	}
 	var best []byte
 	rank := 1
 	n := 0
-	for c, end := at+1, at+s.tape[at].skip(); c < end && n < maxKeyMembers; c += s.tape[c].skip() {
+	for c, end := s.tape.inside(at), s.tape.stop(at); c < end && n < maxKeyMembers; c = s.tape.next(c) {
 		n++
-		if s.tape[c].kind() < kindString {
+		if s.tape.kind(c) < kindString {
 			continue
 		}
 		if r := idLike(s.name(c)); r > rank {
@@ -68,13 +68,13 @@ const maxKeyMembers = 32
 // keyValue finds the member with this name, if it is a scalar, or gives -1.
 func (w *walk) keyValue(s *source, at int32, name []byte) int32 {
 	t := s.tape
-	if t[at].kind() != kindObject {
+	if t.kind(at) != kindObject {
 		return -1
 	}
 	n := 0
-	for c, end := at+1, at+t[at].skip(); c < end; c += t[c].skip() {
+	for c, end := t.inside(at), t.stop(at); c < end; c = t.next(c) {
 		if w.sameName(s.name(c), name) {
-			if t[c].kind() < kindString {
+			if t.kind(c) < kindString {
 				return -1
 			}
 			return c
@@ -107,7 +107,7 @@ func (w *walk) pairByKey(a *arrayWalk) bool {
 		return w.tryKey(a, key, 0)
 	}
 	first := a.gone[0].at
-	if w.old.tape[first].kind() != kindObject {
+	if w.old.tape.kind(first) != kindObject {
 		return false
 	}
 	type candidate struct {
@@ -116,9 +116,9 @@ func (w *walk) pairByKey(a *arrayWalk) bool {
 	}
 	var best [4]candidate
 	n := 0
-	for c, end := first+1, first+w.old.tape[first].skip(); c < end && n < maxKeyMembers; c += w.old.tape[c].skip() {
+	for c, end := w.old.tape.inside(first), w.old.tape.stop(first); c < end && n < maxKeyMembers; c = w.old.tape.next(c) {
 		n++
-		if k := w.old.tape[c].kind(); k != kindString && k != kindNumber {
+		if k := w.old.tape.kind(c); k != kindString && k != kindNumber {
 			continue
 		}
 		x := candidate{w.old.name(c), 1 + idLike(w.old.name(c))}

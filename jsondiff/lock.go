@@ -30,38 +30,50 @@ func (w *walk) meet(off, n int) {
 	}
 }
 
-// splice copies entries of the old tape whose text stands shifted in the new.
+// splice takes values of the old tape over whose text stands shifted in the
+// new. They are not copied: until commit, the new tape is what was read anew,
+// with the splices between.
 func (w *walk) splice(from, to int32) {
 	if from >= to {
 		return
 	}
-	at := len(w.new.tape)
-	w.new.tape = append(w.new.tape, w.old.tape[from:to]...)
-	if shift := uint32(w.lock.shift); shift != 0 {
-		tape := w.new.tape[at:]
-		for i := range tape {
-			tape[i].off += shift
+	w.spliced += to - from
+	at, shift := int32(len(w.new.tape)), int32(w.lock.shift)
+	if n := len(w.splices); n > 0 {
+		if last := &w.splices[n-1]; last.at == at && last.to == from && last.shift == shift {
+			last.to = to
+			return
 		}
 	}
+	w.splices = append(w.splices, splice{at, from, to, shift})
+}
+
+// repeat takes one value over, whose name may be farther away in the new text.
+func (w *walk) repeat(o int32, back int) {
+	t := w.old.tape
+	first := firstWord(t.off(o)+w.lock.shift, back) | t[o]&^firstWord(offMask, farName)
+	if t[o]&wideFlag != 0 || first-word(w.lock.shift) == t[o] {
+		w.splice(o, t.next(o))
+		return
+	}
+	w.new.tape = append(w.new.tape, first)
+	w.splice(o+1, t.next(o))
 }
 
 // equalHere tells whether the old value stands unchanged where the walk is.
 func (w *walk) equalHere(o int32) bool {
-	e := &w.old.tape[o]
-	end := e.end()
+	t := w.old.tape
+	end := t.end(o)
 	return end <= w.lock.eq &&
-		(e.kind() != kindNumber || end < w.lock.eq || !continuesNumber(w.new.b[end+w.lock.shift]))
+		(t.kind(o) != kindNumber || end < w.lock.eq || !continuesNumber(w.new.b[end+w.lock.shift]))
 }
 
 // run reads the new document and compares it with the old one.
 func (w *walk) run() {
 	p := &w.new
-	if cap(p.tape) < len(w.old.tape) {
-		p.tape = make([]entry, 0, len(w.old.tape)+len(w.old.tape)/16+8)
-	}
 	p.spaced, p.escaped = w.old.spaced, w.old.escaped
 	i := p.space(0)
-	root := int(w.old.tape[0].off)
+	root := w.old.tape.off(0)
 	w.sync(root, i-root)
 	if i = w.follow(0, i, 0); i >= 0 {
 		p.end(i)
@@ -71,41 +83,39 @@ func (w *walk) run() {
 // follow compares the old value with the new one at n, puts that on the tape
 // and gives the offset after it, or a negative one on an error.
 func (w *walk) follow(o int32, n, back int) int {
-	w.meet(int(w.old.tape[o].off), n)
-	p := &w.new
-	at := len(p.tape)
+	ot := w.old.tape
+	w.meet(ot.off(o), n)
 	if w.equalHere(o) {
-		w.splice(o, o+w.old.tape[o].skip())
-		p.tape[at].back = uint32(back)
-		return w.old.tape[o].end() + w.lock.shift
+		w.repeat(o, back)
+		return ot.end(o) + w.lock.shift
 	}
-	k := w.old.tape[o].kind()
+	p := &w.new
+	at := int32(len(p.tape))
+	k := ot.kind(o)
 	if w.patch.idle() || !(k == kindObject && p.b[n] == '{' || k == kindArray && p.b[n] == '[') {
 		end := p.value(n, back)
 		if end >= 0 {
-			w.compare(o, int32(at))
+			w.compare(o, at)
 		}
 		return end
 	}
 	if !p.enter() {
 		return -1
 	}
-	p.tape = append(p.tape, entry{off: uint32(n), back: uint32(back)})
+	since := w.mark()
+	p.tape = append(p.tape, firstWord(n, back))
 	f := w.patch.open()
 	var end int
 	var muted bool
 	if k == kindObject {
-		end, muted = w.followObject(o, n, int32(at), f)
+		end, muted = w.followObject(o, n, at, f, since)
 	} else {
-		end, muted = w.followArray(o, n, f)
+		end, muted = w.followArray(o, n, at, f, since)
 	}
 	if end < 0 {
 		return end
 	}
 	p.leave()
-	e := &p.tape[at]
-	e.len = uint32(end - n)
-	e.shape |= k<<kindShift | uint32(len(p.tape)-at)
 	w.patch.settle(f, p.text[n:end], p.spaced, muted)
 	return end
 }
@@ -119,21 +129,21 @@ const lookAhead = 32
 // Old members that are passed over wait in w.pending, new ones that no old one
 // was found for in w.extra. At the closing brace they are paired by name, and
 // what is left over then was removed or added.
-func (w *walk) followObject(o int32, n int, at int32, f frame) (end int, muted bool) {
+func (w *walk) followObject(o int32, n int, at int32, f frame, since mark) (end int, muted bool) {
 	ot, p := w.old.tape, &w.new
-	oEnd, oldEnd := o+ot[o].skip(), ot[o].end()
+	oEnd, oldEnd := ot.stop(o), ot.end(o)
 	pendingBase, extraBase := len(w.pending), len(w.extra)
 	seen, ignored := w.patch.seen, w.patch.ignored
-	distinct := ot[o].distinct()
-	c := o + 1
+	distinct := ot.distinct(o)
+	c := ot.inside(o)
 	after := n + 1 // the new offset after the last member
 	inStep := true // w.lock covers what follows there and before c
 	first := true
 	for {
 		run := c
-		for inStep && c < oEnd && ot[c].end() < w.lock.eq { // with the comma or brace after it
-			after = ot[c].end() + w.lock.shift
-			c += ot[c].skip()
+		for inStep && c < oEnd && ot.end(c) < w.lock.eq { // with the comma or brace after it
+			after = ot.end(c) + w.lock.shift
+			c = ot.next(c)
 			first = false
 		}
 		w.splice(run, c)
@@ -143,14 +153,14 @@ func (w *walk) followObject(o int32, n int, at int32, f frame) (end int, muted b
 		}
 		if !distinct {
 			if distinct = w.distinctOld(o); !distinct {
-				return w.rewriteObject(o, n, at, f, false)
+				return w.rewriteObject(o, n, at, f, since, false)
 			}
 		}
 		var m int32
 		var value, back int
-		if e := &ot[min(c, oEnd-1)]; inStep && c < oEnd && (int(e.off) < w.lock.eq || int(e.off) == w.lock.eq && p.b[w.lock.eq+w.lock.shift] > ' ') {
+		if inStep && c < oEnd && (ot.off(c) < w.lock.eq || ot.off(c) == w.lock.eq && p.b[w.lock.eq+w.lock.shift] > ' ') {
 			// The name is the same, only the value differs.
-			m, value, back = c, int(e.off)+w.lock.shift, int(e.back)
+			m, value, back = c, ot.off(c)+w.lock.shift, ot.off(c)-w.old.nameStart(c)
 		} else {
 			i := p.space(after)
 			if p.b[i] == '}' {
@@ -168,7 +178,7 @@ func (w *walk) followObject(o int32, n int, at int32, f frame) (end int, muted b
 			if value, back = p.memberName(i, expected); value < 0 {
 				return value, false
 			}
-			m = w.findMember(c, oEnd, pendingBase, unquote(nameBefore(p.b, value, back)))
+			m = w.findMember(c, oEnd, pendingBase, unquote(p.b[value-back:nameEnd(p.b, value)]))
 		}
 		first = false
 		if m < 0 {
@@ -179,41 +189,48 @@ func (w *walk) followObject(o int32, n int, at int32, f frame) (end int, muted b
 			inStep = false
 			continue
 		}
-		level := w.patch.enterName(unquote(nameBefore(p.b, value, back)))
+		level := w.patch.enterName(unquote(p.b[value-back : nameEnd(p.b, value)]))
 		after = w.follow(m, value, back)
 		w.patch.leave(level)
 		if after < 0 {
 			return after, false
 		}
-		muted = muted || w.giveUp(f, int(ot[o].len)+after-n)
+		muted = muted || w.giveUp(f, ot.len(o)+after-n)
 		if inStep = m >= c; inStep {
-			for ; c < m; c += ot[c].skip() {
+			for ; c < m; c = ot.next(c) {
 				w.pending = append(w.pending, c)
 			}
-			c += ot[c].skip()
-			w.meet(ot[m].end(), after)
+			c = ot.next(c)
+			w.meet(ot.end(m), after)
 		}
 	}
-	for ; c < oEnd; c += ot[c].skip() {
+	for ; c < oEnd; c = ot.next(c) {
 		w.pending = append(w.pending, c)
 	}
 	if distinct {
-		p.tape[at].shape |= distinctFlag
+		p.tape.setDistinct(at)
 	}
 	base := len(w.members)
 	if len(w.pending) > pendingBase || len(w.extra) > extraBase {
 		if !w.pairLeft(o, w.pending[pendingBase:], w.extra[extraBase:]) {
 			w.pending, w.extra, w.members = w.pending[:pendingBase], w.extra[:extraBase], w.members[:base]
 			w.patch.seen, w.patch.ignored = seen, ignored
-			return w.rewriteObject(o, n, at, f, muted)
+			return w.rewriteObject(o, n, at, f, since, muted)
 		}
 		w.pending, w.extra = w.pending[:pendingBase], w.extra[:extraBase]
 		for i := base; i < len(w.members); i++ {
-			muted = w.compareMember(w.members[i], f, int(ot[o].len)+end-n, muted)
+			muted = w.compareMember(w.members[i], f, ot.len(o)+end-n, muted)
 		}
 		w.members = w.members[:base]
 	}
+	w.close(at, kindObject, end-n, since)
 	return end, muted
+}
+
+// close completes a container that was followed.
+func (w *walk) close(at int32, k kind, length int, since mark) {
+	words := len(w.new.tape) - int(at) + int(w.spliced-since.spliced)
+	w.new.tape = w.new.tape.close(at, k, length, words)
 }
 
 // findMember looks for an old member by name: a few from c on, then a few of
@@ -224,7 +241,7 @@ func (w *walk) findMember(c, end int32, pendingBase int, name []byte) int32 {
 		if w.sameName(w.old.name(c), name) {
 			return c
 		}
-		c += w.old.tape[c].skip()
+		c = w.old.tape.next(c)
 	}
 	for k := len(w.pending) - 1; k >= max(pendingBase, len(w.pending)-lookAhead); k-- {
 		if m := w.pending[k]; w.sameName(w.old.name(m), name) {
@@ -245,9 +262,9 @@ func (w *walk) pairLeft(o int32, pending, extra []int32) bool {
 		w.members = append(w.members, memberPair{c, -1})
 	}
 	olds := w.members[base:]
-	oEnd := o + w.old.tape[o].skip()
+	oEnd := w.old.tape.stop(o)
 	if len(extra) > 4 {
-		w.indexNames(&w.old, o+1, oEnd)
+		w.indexNames(&w.old, w.old.tape.inside(o), oEnd)
 	}
 	alone := 0 // extra members without any counterpart
 	for _, x := range extra {
@@ -257,7 +274,7 @@ func (w *walk) pairLeft(o int32, pending, extra []int32) bool {
 				m = at.key - 1
 			}
 		} else {
-			for c := o + 1; c < oEnd; c += w.old.tape[c].skip() {
+			for c := w.old.tape.inside(o); c < oEnd; c = w.old.tape.next(c) {
 				if w.sameName(w.old.name(c), s.name(x)) {
 					m = c
 					break
@@ -288,20 +305,20 @@ func (w *walk) pairLeft(o int32, pending, extra []int32) bool {
 
 // rewriteObject reads the object at n anew and compares it as a whole, for
 // objects with a name more than once.
-func (w *walk) rewriteObject(o int32, n int, at int32, f frame, muted bool) (int, bool) {
+func (w *walk) rewriteObject(o int32, n int, at int32, f frame, since mark, muted bool) (int, bool) {
 	p := &w.new
 	if muted {
 		w.patch.muted--
 	}
 	w.patch.out = w.patch.out[:f.start]
+	w.back(since)
 	p.tape = p.tape[:at+1]
+	p.tape[at] &^= distinctFlag
 	p.leave()
 	end := p.object(n)
 	if end < 0 || !p.enter() {
 		return -1, false
 	}
-	e := &p.tape[at]
-	e.len = uint32(end - n)
-	e.shape = kindObject<<kindShift | uint32(len(p.tape)-int(at))
+	w.close(at, kindObject, end-n, since)
 	return end, w.compareObjects(o, at, f)
 }

@@ -64,9 +64,9 @@ type memberTable struct {
 // table lists the members of the object at i, in order, without those that a
 // later one of the same name hides.
 func (s source) table(i int32) memberTable {
-	end := i + s.tape[i].skip()
+	end := s.tape.stop(i)
 	count := 0
-	for c := i + 1; c < end; c += s.tape[c].skip() {
+	for c := s.tape.inside(i); c < end; c = s.tape.next(c) {
 		count++
 	}
 	t := memberTable{s: s, few: make([]int32, 0, count)}
@@ -74,7 +74,7 @@ func (s source) table(i int32) memberTable {
 		t.byName = make(map[string]int32, count)
 	}
 	hidden := false
-	for c := i + 1; c < end; c += s.tape[c].skip() {
+	for c := s.tape.inside(i); c < end; c = s.tape.next(c) {
 		if t.byName != nil {
 			name := string(unescape(s.name(c)))
 			_, again := t.byName[name]
@@ -129,10 +129,10 @@ func (t *memberTable) find(name []byte) int32 {
 
 // diff appends the patch from the value at i to the one at j.
 func (m *merger) diff(dst []byte, i, j int32) ([]byte, error) {
-	if m.b.tape[j].kind() != kindObject {
+	if m.b.tape.kind(j) != kindObject {
 		return m.b.appendValue(dst, j), nil
 	}
-	if m.a.tape[i].kind() != kindObject {
+	if m.a.tape.kind(i) != kindObject {
 		if m.b.nullInside(j) {
 			return nil, ErrNotMergeable
 		}
@@ -159,7 +159,7 @@ func (m *merger) diff(dst []byte, i, j int32) ([]byte, error) {
 	for _, d := range b.few {
 		c := a.find(m.b.name(d))
 		mark := len(dst)
-		if c >= 0 && m.a.tape[c].kind() == kindObject && m.b.tape[d].kind() == kindObject {
+		if c >= 0 && m.a.tape.kind(c) == kindObject && m.b.tape.kind(d) == kindObject {
 			// Whether they are equal shows in the patch between them: to ask first
 			// would walk the lower levels once for each level above.
 			name(m.b.quotedName(d))
@@ -185,12 +185,12 @@ func (m *merger) diff(dst []byte, i, j int32) ([]byte, error) {
 	return append(dst, '}'), nil
 }
 
-func (s source) null(i int32) bool { return s.text[s.tape[i].off] == 'n' }
+func (s source) null(i int32) bool { return s.text[s.tape.off(i)] == 'n' }
 
 // nullInside says whether an object has a null that a merge patch would take
 // for a removal: one reached through objects only.
 func (s source) nullInside(i int32) bool {
-	if s.tape[i].kind() != kindObject {
+	if s.tape.kind(i) != kindObject {
 		return false
 	}
 	if !bytes.Contains(s.raw(i), []byte("null")) {
@@ -212,17 +212,17 @@ func (m *merger) same(i, j int32) bool {
 	if bytes.Equal(x, y) {
 		return true
 	}
-	k := m.a.tape[i].kind()
-	if k != m.b.tape[j].kind() {
+	k := m.a.tape.kind(i)
+	if k != m.b.tape.kind(j) {
 		return false
 	}
 	switch k {
 	case kindString:
 		return bytes.Equal(unescape(x), unescape(y))
 	case kindArray:
-		endA, endB := i+m.a.tape[i].skip(), j+m.b.tape[j].skip()
-		c, d := i+1, j+1
-		for ; c < endA && d < endB; c, d = c+m.a.tape[c].skip(), d+m.b.tape[d].skip() {
+		endA, endB := m.a.tape.stop(i), m.b.tape.stop(j)
+		c, d := m.a.tape.inside(i), m.b.tape.inside(j)
+		for ; c < endA && d < endB; c, d = m.a.tape.next(c), m.b.tape.next(d) {
 			if !m.same(c, d) {
 				return false
 			}
@@ -246,10 +246,10 @@ func (m *merger) same(i, j int32) bool {
 // apply appends what the value at i becomes under the patch at j: RFC 7396
 // section 2's MergePatch.
 func (m *merger) apply(dst []byte, i, j int32) []byte {
-	if m.b.tape[j].kind() != kindObject {
+	if m.b.tape.kind(j) != kindObject {
 		return m.b.appendValue(dst, j)
 	}
-	if m.a.tape[i].kind() != kindObject {
+	if m.a.tape.kind(i) != kindObject {
 		return m.b.appendWithoutNulls(dst, j)
 	}
 	a, b := m.a.table(i), m.b.table(j)
@@ -283,7 +283,7 @@ func (m *merger) apply(dst []byte, i, j int32) []byte {
 
 // appendWithoutNulls is what a patch makes of nothing.
 func (s source) appendWithoutNulls(dst []byte, i int32) []byte {
-	if s.tape[i].kind() != kindObject || !bytes.Contains(s.raw(i), []byte("null")) {
+	if s.tape.kind(i) != kindObject || !bytes.Contains(s.raw(i), []byte("null")) {
 		return s.appendValue(dst, i)
 	}
 	dst = append(dst, '{')

@@ -23,7 +23,7 @@ func parseLimited(text []byte, l Limits) (source, error) {
 	}
 	b := make([]byte, len(text)+pad)
 	copy(b, text)
-	p := parser{b: b, maxDepth: l.Depth, source: source{text: b[:len(text)], tape: make([]entry, 0, len(text)/12+8)}}
+	p := parser{b: b, maxDepth: l.Depth, source: source{text: b[:len(text)], tape: make(tape, 0, len(text)/8+8)}}
 	p.document()
 	p.text = text
 	return p.source, p.err
@@ -88,7 +88,7 @@ const (
 // back is the distance to the value's name.
 func (p *parser) value(i, back int) int {
 	at := len(p.tape)
-	p.tape = append(p.tape, entry{off: uint32(i), back: uint32(back)})
+	first := firstWord(i, back)
 	var k kind
 	end := -1
 	switch c := p.b[i]; c {
@@ -98,15 +98,17 @@ func (p *parser) value(i, back int) int {
 			return p.badString(^end)
 		}
 	case '{':
-		k = kindObject
-		if end = p.object(i); end < 0 {
-			return end
+		p.tape = append(p.tape, first)
+		if end = p.object(i); end >= 0 {
+			p.tape = p.tape.close(int32(at), kindObject, end-i, len(p.tape)-at)
 		}
+		return end
 	case '[':
-		k = kindArray
-		if end = p.array(i); end < 0 {
-			return end
+		p.tape = append(p.tape, first)
+		if end = p.array(i); end >= 0 {
+			p.tape = p.tape.close(int32(at), kindArray, end-i, len(p.tape)-at)
 		}
+		return end
 	case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
 		k = kindNumber
 		if end = scanNumber(p.b, i); end < 0 {
@@ -133,9 +135,8 @@ func (p *parser) value(i, back int) int {
 	default:
 		return p.fail(i, "a value")
 	}
-	e := &p.tape[at]
-	e.len = uint32(end - i)
-	e.shape = k<<kindShift | uint32(len(p.tape)-at)
+	p.tape = append(p.tape, first)
+	p.tape = p.tape.close(int32(at), k, end-i, 1)
 	return end
 }
 

@@ -1,5 +1,7 @@
 package jsondiff
 
+import "bytes"
+
 // kind is what a value is. Containers sort before scalars.
 type kind = uint32
 
@@ -11,29 +13,106 @@ const (
 	kindLiteral // true, false, null
 )
 
-// entry is one value of a document: 16 bytes, in the order of the text, a
-// container before what it holds.
-type entry struct {
-	off, len uint32 // the value's text
-	shape    uint32 // kind (3 bits), distinct (1), entries in the subtree (28)
-	back     uint32 // from off back to the opening quote of the name; 0 without one
-}
+// tape lists the values of a document in the order of the text, a container
+// before what it holds. A value is known by the index of its first word, which
+// for most is the only one:
+//
+//	28 bits  offset of its text
+//	13       length of its text
+//	 9       words from here to the next value, with all that it holds
+//	 8       distance back to the opening quote of its name, 0 without one,
+//	         farName where the text has to be searched for it
+//	 1       distinct: an object known to have no name twice
+//	 3       kind
+//	 1       wide
+//	 1       0
+//
+// A longer value, or one that holds more words, is wide: the words to the next
+// value have the bits of length and distance as well, a last word behind
+// everything in it has the length, and the name has to be searched for.
+type tape []word
+
+type word uint64
 
 const (
-	kindShift    = 29
-	distinctFlag = 1 << 28 // an object known to have no name twice
-	skipMask     = distinctFlag - 1
+	offMask = 1<<28 - 1
+
+	lenShift   = 28
+	lenMask    = 1<<13 - 1
+	wordsShift = 41
+	wordsMask  = 1<<9 - 1
+	backShift  = 50
+	farName    = 1<<8 - 1
+
+	wideShift = 28
+	wideMask  = 1<<30 - 1
+
+	distinctFlag = 1 << 58
+	kindShift    = 59
+	wideFlag     = 1 << 62
+	lastFlag     = 1 << 63
 )
 
-func (e *entry) kind() kind     { return e.shape >> kindShift }
-func (e *entry) skip() int32    { return int32(e.shape & skipMask) }
-func (e *entry) end() int       { return int(e.off + e.len) }
-func (e *entry) distinct() bool { return e.shape&distinctFlag != 0 }
+// firstWord is that of a value whose end is not known yet.
+func firstWord(off, back int) word {
+	return word(off) | word(min(back, farName))<<backShift
+}
+
+func (t tape) kind(i int32) kind { return kind(t[i]>>kindShift) & 7 }
+func (t tape) off(i int32) int   { return int(t[i] & offMask) }
+func (t tape) end(i int32) int   { return t.off(i) + t.len(i) }
+
+func (t tape) len(i int32) int {
+	w := t[i]
+	if w&wideFlag == 0 {
+		return int(w >> lenShift & lenMask)
+	}
+	return int(uint32(t[i+int32(w>>wideShift&wideMask)-1]))
+}
+
+// next is the index after the value and all that it holds.
+func (t tape) next(i int32) int32 {
+	w := t[i]
+	if w&wideFlag == 0 {
+		return i + int32(w>>wordsShift&wordsMask)
+	}
+	return i + int32(w>>wideShift&wideMask)
+}
+
+// inside and stop are where the values begin and end that a container holds.
+func (t tape) inside(i int32) int32 { return i + 1 }
+func (t tape) stop(i int32) int32   { return t.next(i) - int32(t[i]>>62) }
+
+func (t tape) distinct(i int32) bool { return t[i]&distinctFlag != 0 }
+func (t tape) setDistinct(i int32)   { t[i] |= distinctFlag }
+
+// close completes the value at i. words is how many there are from it on.
+func (t tape) close(i int32, k kind, length, words int) tape {
+	t[i] |= word(k) << kindShift
+	if length <= lenMask && words <= wordsMask {
+		t[i] |= word(length)<<lenShift | word(words)<<wordsShift
+		return t
+	}
+	t[i] = t[i]&^(farName<<backShift) | word(words+1)<<wideShift | wideFlag
+	return append(t, lastFlag|word(length))
+}
+
+// shift moves the offsets of all values.
+func (t tape) shift(by int) {
+	if by == 0 {
+		return
+	}
+	for i, w := range t {
+		// Last words have no offset. The sum carries into no other field, as
+		// the offset stays within its own.
+		t[i] = w + word(by)&^word(int64(w)>>63)
+	}
+}
 
 // source is a valid text with its tape.
 type source struct {
 	text []byte
-	tape []entry
+	tape tape
 	// escaped: some member's name holds an escape, so that names that differ
 	// in bytes can be the same. spaced: there is white space outside strings.
 	// Both may be true without need, never false.
@@ -42,20 +121,22 @@ type source struct {
 
 // raw is the text of a value.
 func (s *source) raw(i int32) []byte {
-	e := &s.tape[i]
-	return s.text[e.off : e.off+e.len]
+	off := s.tape.off(i)
+	return s.text[off : off+s.tape.len(i)]
 }
 
 // nameStart is the offset of a member's name, its quote included.
 func (s *source) nameStart(i int32) int {
-	e := &s.tape[i]
-	return int(e.off - e.back)
+	w, off := s.tape[i], s.tape.off(i)
+	if back := int(w >> backShift & farName); w&wideFlag == 0 && back < farName {
+		return off - back
+	}
+	return openingQuote(s.text, nameEnd(s.text, off)-1)
 }
 
 // quotedName is a member's name as written, with its quotes.
 func (s *source) quotedName(i int32) []byte {
-	e := &s.tape[i]
-	return nameBefore(s.text, int(e.off), int(e.back))
+	return s.text[s.nameStart(i):nameEnd(s.text, s.tape.off(i))]
 }
 
 // name is a member's name as written, without its quotes.
@@ -66,32 +147,47 @@ func (s *source) name(i int32) []byte {
 // unquote takes the quotes off, nothing else.
 func unquote(s []byte) []byte { return s[1 : len(s)-1] }
 
-// nameBefore is the name, with its quotes, of the member whose value is at an
-// offset. Only its start is stored; a colon, and seldom white space, lie
-// between its end and the value.
-func nameBefore(text []byte, value, back int) []byte {
-	to := value - 1
-	for text[to] != ':' {
-		to--
+// nameEnd is the offset after the name of the member whose value is at an
+// offset: a colon, and seldom white space, lie between.
+func nameEnd(text []byte, value int) int {
+	value--
+	for text[value] != ':' {
+		value--
 	}
-	for text[to-1] != '"' {
-		to--
+	for text[value-1] != '"' {
+		value--
 	}
-	return text[value-back : to]
+	return value
+}
+
+// openingQuote finds the quote that opens the string that closes at an offset:
+// the first one on the way back that no backslash escapes.
+func openingQuote(text []byte, closing int) int {
+	for {
+		closing = bytes.LastIndexByte(text[:closing], '"')
+		slashes := 0
+		for text[closing-1-slashes] == '\\' {
+			slashes++
+		}
+		if slashes%2 == 0 {
+			return closing
+		}
+	}
 }
 
 // depth is the nesting of the value at i: 0 for a scalar, 1 for [].
 func (s *source) depth(i int32) int {
 	deepest := 0
 	var ends []int32
-	for c, end := i, i+s.tape[i].skip(); c < end; c++ {
-		for len(ends) > 0 && ends[len(ends)-1] <= c {
+	for end := s.tape.next(i); i < end; i++ {
+		if s.tape[i]&lastFlag != 0 || s.tape.kind(i) > kindArray {
+			continue
+		}
+		for len(ends) > 0 && ends[len(ends)-1] <= i {
 			ends = ends[:len(ends)-1]
 		}
-		if e := &s.tape[c]; e.kind() <= kindArray {
-			ends = append(ends, c+e.skip())
-			deepest = max(deepest, len(ends))
-		}
+		ends = append(ends, s.tape.next(i))
+		deepest = max(deepest, len(ends))
 	}
 	return deepest
 }

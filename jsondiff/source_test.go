@@ -75,8 +75,8 @@ func FuzzParse(f *testing.F) {
 		if want := json.Valid(text) && utf8.Valid(text); (err == nil) != want {
 			t.Fatalf("parse(%q): %v, valid %v", text, err, want)
 		}
-		if err == nil && int(s.tape[0].skip()) != len(s.tape) {
-			t.Fatalf("parse(%q): a tape of %d, the root has %d", text, len(s.tape), s.tape[0].skip())
+		if err == nil && int(s.tape.next(0)) != len(s.tape) {
+			t.Fatalf("parse(%q): a tape of %d, the root has %d", text, len(s.tape), s.tape.next(0))
 		}
 	})
 }

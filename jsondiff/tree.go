@@ -68,7 +68,7 @@ func (t *tree) container(r ref) bool {
 		return true
 	}
 	s, i := t.at(r)
-	return s.tape[i].kind() <= kindArray
+	return s.tape.kind(i) <= kindArray
 }
 
 // open gives r's node; for a value that is still text, a new one that is not
@@ -79,21 +79,20 @@ func (t *tree) open(r ref) *node {
 	}
 	s, i := t.at(r)
 	shift := r - ref(i)
-	e := &s.tape[i]
-	n := &node{array: e.kind() == kindArray}
-	end := i + e.skip()
+	n := &node{array: s.tape.kind(i) == kindArray}
+	end := s.tape.stop(i)
 	if n.array {
-		for c := i + 1; c < end; c += s.tape[c].skip() {
+		for c := s.tape.inside(i); c < end; c = s.tape.next(c) {
 			n.elements.push(ref(c) + shift)
 		}
 		return n
 	}
 	count := 0
-	for c := i + 1; c < end; c += s.tape[c].skip() {
+	for c := s.tape.inside(i); c < end; c = s.tape.next(c) {
 		count++
 	}
 	n.members = make([]member, 0, count)
-	for c := i + 1; c < end; c += s.tape[c].skip() {
+	for c := s.tape.inside(i); c < end; c = s.tape.next(c) {
 		name := s.name(c)
 		n.set(member{quoted: s.quotedName(c), name: unescape(name), value: ref(c) + shift})
 	}
@@ -181,7 +180,7 @@ func (t *tree) clone(r ref, depth int) (ref, error) {
 	}
 	if r >= 0 {
 		s, i := t.at(r)
-		return r, t.charge(int(s.tape[i].len))
+		return r, t.charge(s.tape.len(i))
 	}
 	n := t.nodes[^r]
 	c := &node{array: n.array, live: n.live}
@@ -230,14 +229,14 @@ func (t *tree) equal(slot *ref, b ref, depth int) (bool, error) {
 		return false, ErrDepth
 	}
 	z, j := t.at(b)
-	k, y := z.tape[j].kind(), z.raw(j)
+	k, y := z.tape.kind(j), z.raw(j)
 	if *slot >= 0 {
 		s, i := t.at(*slot)
 		x := s.raw(i)
 		if bytes.Equal(x, y) {
 			return true, nil
 		}
-		if k != s.tape[i].kind() {
+		if k != s.tape.kind(i) {
 			return false, nil
 		}
 		switch k {

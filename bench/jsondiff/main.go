@@ -24,6 +24,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/pollsse/caddy-poll-sse/jsondiff"
 )
 
 var (
@@ -71,6 +73,7 @@ func run() error {
 			if !match.MatchString(s.name) {
 				continue
 			}
+			s.old, s.new = withRoom(s.old), withRoom(s.new)
 			fmt.Fprintf(os.Stderr, "%s: %d bytes\n", s.name, len(s.new))
 			results, err := measure(dir, s)
 			if err != nil {
@@ -95,6 +98,12 @@ func run() error {
 		return scaling()
 	}
 	return nil
+}
+
+// withRoom copies a text, as a caller provides it that has just read it and
+// knows of jsondiff.Pad.
+func withRoom(text []byte) []byte {
+	return append(make([]byte, 0, len(text)+jsondiff.Pad), text...)
 }
 
 func header() {
