@@ -1,6 +1,9 @@
 package jsondiff
 
-import "bytes"
+import (
+	"bytes"
+	"encoding/binary"
+)
 
 // walk compares the retained document with a new one. What the lock-step walk
 // cannot follow is tokenised and compared here, tape against tape.
@@ -17,6 +20,7 @@ type walk struct {
 	spliced int32 // words in splices
 	spare   tape  // memory
 	names   table
+	few     []fewName
 	members []memberPair // a stack: each object's pairs above its caller's
 	pending []int32      // a stack of old members passed over, likewise
 	extra   []int32      // and of new ones without a counterpart yet
@@ -105,7 +109,9 @@ func (w *walk) compareObjects(o, n int32, f frame) (muted bool) {
 		}
 		return muted
 	}
-	w.pairMembers(ot.inside(o), oEnd, nt.inside(n), nEnd)
+	if !w.pairFew(o, oEnd, n, nEnd) {
+		w.pairMembers(ot.inside(o), oEnd, nt.inside(n), nEnd)
+	}
 	for i := base; i < len(w.members); i++ {
 		muted = w.compareMember(w.members[i], f, size, muted)
 	}
@@ -225,6 +231,81 @@ func (w *walk) findName(s *source, name []byte) *slot {
 		}
 	}
 	return nil
+}
+
+// fewMembers is up to how many names are compared with each other rather than
+// hashed.
+const fewMembers = 64
+
+// fewName is a member of an object with few.
+type fewName struct {
+	head uint64 // the first bytes
+	name []byte
+	at   int32 // below zero once it is paired
+}
+
+// pairFew does for objects with few members what pairMembers does for any. It
+// answers false, and has done nothing, where there are many, where a name is
+// there more than once, and where names are escaped.
+func (w *walk) pairFew(o, oEnd, n, nEnd int32) bool {
+	if w.old.escaped || w.new.escaped || !w.distinctOld(o) {
+		return false
+	}
+	few := w.few[:0]
+	for c := w.new.tape.inside(n); c < nEnd; c = w.new.tape.next(c) {
+		if len(few) == fewMembers {
+			return false
+		}
+		name := w.new.name(c)
+		few = append(few, fewName{nameHead(name), name, c})
+	}
+	w.few = few
+	base, alone, expected := len(w.members), len(few), 0
+	for c := w.old.tape.inside(o); c < oEnd; c = w.old.tape.next(c) {
+		pair := memberPair{c, -1}
+		name := w.old.name(c)
+		head := nameHead(name)
+		for range few { // from where the last one was
+			if expected == len(few) {
+				expected = 0
+			}
+			f := &few[expected]
+			expected++
+			if f.head == head && f.at >= 0 && bytes.Equal(f.name, name) {
+				pair.new, f.at = f.at, ^f.at
+				alone--
+				break
+			}
+		}
+		w.members = append(w.members, pair)
+	}
+	for i := 0; alone > 0; i++ {
+		if few[i].at < 0 {
+			continue
+		}
+		alone--
+		for j := range few {
+			if j != i && bytes.Equal(few[j].name, few[i].name) {
+				w.members = w.members[:base]
+				return false
+			}
+		}
+		w.members = append(w.members, memberPair{-1, few[i].at})
+	}
+	w.new.tape.setDistinct(n)
+	return true
+}
+
+// nameHead gives a name's first eight bytes, of a shorter one what there is.
+func nameHead(name []byte) uint64 {
+	if len(name) >= 8 {
+		return binary.LittleEndian.Uint64(name)
+	}
+	x := uint64(0)
+	for _, c := range name {
+		x = x<<8 | uint64(c)
+	}
+	return x
 }
 
 // pairMembers pushes the pairs of two objects' members that count: the last

@@ -88,6 +88,7 @@ var scratches = sync.Pool{New: func() any { return new(scratch) }}
 func (s *scratch) release() {
 	w := &s.walk
 	s.tape = w.new.tape[:0]
+	clear(w.few[:cap(w.few)])
 	w.old, w.new, w.identify, w.patch.ignore = source{}, parser{}, nil, nil
 	scratches.Put(s)
 }
