@@ -90,7 +90,7 @@ func (s *direct) leave() {
 			zap.Uint16("remote_port", s.client.Port()),
 			zap.String("ended_by", s.why),
 			zap.Int64("frames", s.frames),
-			zap.Int64("size", s.bytes),
+			zap.Int64("sent", s.bytes),
 			zap.Duration("streamed", now()-s.begun),
 		)
 	}

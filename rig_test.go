@@ -294,17 +294,19 @@ func like(got, pattern string) bool {
 // pipeWriter is a response writer in memory, which can stand still as a client
 // does that reads nothing.
 type pipeWriter struct {
-	mu       sync.Mutex
-	header   http.Header
-	code     int
-	buf      bytes.Buffer
-	flushed  int // bytes of buf that a client can see
-	gate     chan struct{}
-	deadline time.Time
-	writes   int
+	mu      sync.Mutex
+	header  http.Header
+	code    int
+	buf     bytes.Buffer
+	flushed int // bytes of buf that a client can see
+	gate    chan struct{}
+	cut     chan struct{} // closed by a deadline that has passed
+	writes  int
 }
 
-func newPipeWriter() *pipeWriter { return &pipeWriter{header: make(http.Header)} }
+func newPipeWriter() *pipeWriter {
+	return &pipeWriter{header: make(http.Header), cut: make(chan struct{})}
+}
 
 func (w *pipeWriter) Header() http.Header { return w.header }
 
@@ -338,16 +340,12 @@ func (w *pipeWriter) unblock() {
 
 func (w *pipeWriter) Write(b []byte) (int, error) {
 	w.mu.Lock()
-	gate, deadline := w.gate, w.deadline
+	gate, cut := w.gate, w.cut
 	w.mu.Unlock()
 	if gate != nil {
-		var late <-chan time.Time
-		if !deadline.IsZero() {
-			late = time.After(time.Until(deadline))
-		}
 		select {
 		case <-gate:
-		case <-late:
+		case <-cut:
 			return 0, os.ErrDeadlineExceeded
 		}
 	}
@@ -363,7 +361,21 @@ func (w *pipeWriter) Write(b []byte) (int, error) {
 func (w *pipeWriter) SetWriteDeadline(t time.Time) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.deadline = t
+	late := false
+	select {
+	case <-w.cut:
+		late = true
+	default:
+	}
+	switch {
+	case t.IsZero() && late:
+		w.cut = make(chan struct{})
+	case t.IsZero() || late:
+	case time.Until(t) > 0:
+		panic("BUG: a deadline is set that has not passed")
+	default:
+		close(w.cut)
+	}
 	return nil
 }
 

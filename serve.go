@@ -106,6 +106,7 @@ func (h *Handler) serveStream(w http.ResponseWriter, r *http.Request, s *source,
 	if extra != nil {
 		extra.Set(zap.String("ended_by", why))
 		extra.Set(zap.Int64("frames", st.frames))
+		extra.Set(zap.Int64("sent", st.bytes))
 		extra.Set(zap.Duration("streamed", time.Since(begun)))
 	}
 	if returns(why) {

@@ -37,6 +37,7 @@ const (
 type stream struct {
 	w        http.ResponseWriter
 	control  *http.ResponseController
+	cutter   *cutter
 	log      *log
 	key      renditionKey
 	cursor   cursor
@@ -72,8 +73,21 @@ func setStreamHeader(h http.Header) {
 func (s *stream) run(ctx context.Context) string {
 	r := s.log.join(s.key)
 	defer r.leave()
-	defer cuttable(s.w)()
-	s.w.WriteHeader(http.StatusOK)
+	s.cutter = newCutter(innermost(s.w))
+	defer s.cutter.release()
+	// The server's write_timeout is for answers that end.
+	_ = s.control.SetWriteDeadline(time.Time{})
+	inner, err := sendHeader(s.w)
+	if err != nil {
+		return s.gone(ctx)
+	}
+	if onlyCaddys(s.w) {
+		// Each wrapper has its price for each event, above all the one that
+		// has HTTP/2 note a deadline for every write and flush. What it set
+		// for the header is no longer renewed.
+		s.w, s.control = inner, http.NewResponseController(inner)
+		_ = s.control.SetWriteDeadline(time.Time{})
+	}
 	if !s.write(appendOpening(nil, s.key, s.retry, s.cursor.resume, s.announce)) {
 		return s.gone(ctx)
 	}
@@ -172,8 +186,7 @@ func (s *stream) gone(ctx context.Context) string {
 func (s *stream) write(b []byte) bool {
 	for len(b) > 0 {
 		piece := b[:min(len(b), writePiece)]
-		// An error means that the writer knows no deadlines, as in tests.
-		_ = s.control.SetWriteDeadline(time.Now().Add(writeTimeout))
+		s.cutter.begin()
 		n, err := s.w.Write(piece)
 		s.bytes += int64(n)
 		if err != nil {
@@ -182,7 +195,6 @@ func (s *stream) write(b []byte) bool {
 		b = b[len(piece):]
 	}
 	err := s.control.Flush()
-	// HTTP/2 resets even a silent stream when a deadline passes.
-	_ = s.control.SetWriteDeadline(time.Time{})
+	s.cutter.end()
 	return err == nil
 }

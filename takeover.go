@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 )
 
@@ -38,16 +39,24 @@ func mayTakeOver(w http.ResponseWriter, r *http.Request) bool {
 	if r.ContentLength != 0 || len(r.TransferEncoding) > 0 || r.Header.Get("Expect") != "" || len(r.Trailer) > 0 {
 		return false
 	}
+	return onlyCaddys(w)
+}
+
+// serverPackages are where the response writers of the server's HTTP versions
+// come from.
+var serverPackages = []string{"net/http", "golang.org/x/net/http2", "github.com/quic-go/quic-go/http3"}
+
+// onlyCaddys tells whether all wrappers around a response are Caddy's own.
+func onlyCaddys(w http.ResponseWriter) bool {
 	for {
 		t := reflect.TypeOf(w)
 		if t.Kind() == reflect.Pointer {
 			t = t.Elem()
 		}
-		path := t.PkgPath()
-		if path == "net/http" {
+		if slices.Contains(serverPackages, t.PkgPath()) {
 			return true
 		}
-		if !strings.HasPrefix(path, "github.com/caddyserver/caddy/v2/") {
+		if !strings.HasPrefix(t.PkgPath(), "github.com/caddyserver/caddy/v2/") {
 			return false
 		}
 		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
@@ -58,31 +67,44 @@ func mayTakeOver(w http.ResponseWriter, r *http.Request) bool {
 	}
 }
 
-// takeOver sends the header and takes the connection away from net/http. The
-// header goes through every wrapper, so that logs, metrics and header
-// directives see the answer. The connection comes from the innermost writer:
-// a wrapper's would keep the request in memory and count bytes that are not
-// its own.
-func takeOver(w http.ResponseWriter) (net.Conn, error) {
+// innermost is the response writer that all others wrap.
+func innermost(w http.ResponseWriter) http.ResponseWriter {
+	for {
+		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return w
+		}
+		w = u.Unwrap()
+	}
+}
+
+// sendHeader sends the header through every wrapper, so that logs, metrics and
+// header directives see the answer. It gives the innermost writer.
+func sendHeader(w http.ResponseWriter) (http.ResponseWriter, error) {
 	w.WriteHeader(http.StatusOK)
 	if err := http.NewResponseController(w).Flush(); err != nil {
 		return nil, fmt.Errorf("sending the header: %w", err)
 	}
-	for {
-		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
-		if !ok {
-			break
-		}
-		w = u.Unwrap()
-	}
+	inner := innermost(w)
 	// If a wrapper has kept the header to itself, this sends it.
-	if _, err := w.Write(nil); err != nil {
+	if _, err := inner.Write(nil); err != nil {
 		return nil, fmt.Errorf("sending the header: %w", err)
 	}
-	if err := http.NewResponseController(w).Flush(); err != nil {
+	if err := http.NewResponseController(inner).Flush(); err != nil {
 		return nil, fmt.Errorf("sending the header: %w", err)
 	}
-	hijacker, ok := w.(http.Hijacker)
+	return inner, nil
+}
+
+// takeOver sends the header and takes the connection away from net/http. The
+// connection comes from the innermost writer: a wrapper's would keep the request
+// in memory and count bytes that are not its own.
+func takeOver(w http.ResponseWriter) (net.Conn, error) {
+	inner, err := sendHeader(w)
+	if err != nil {
+		return nil, err
+	}
+	hijacker, ok := inner.(http.Hijacker)
 	if !ok {
 		return nil, errors.New("the connection cannot be taken over")
 	}

@@ -141,7 +141,7 @@ reverse_proxy ` + u.address + `
 		streams++
 		var entry struct {
 			Status  int     `json:"status"`
-			Size    int     `json:"size"`
+			Sent    int     `json:"sent"`
 			Took    float64 `json:"streamed"`
 			EndedBy string  `json:"ended_by"`
 			Frames  int     `json:"frames"`
@@ -150,7 +150,7 @@ reverse_proxy ` + u.address + `
 			t.Errorf("access log: %v in %s", err, line)
 		}
 		// The compressed ones are small.
-		if !taken && entry.Status != 200 || entry.Size < 400 || entry.Took <= 0 || entry.EndedBy == "" {
+		if !taken && entry.Status != 200 || entry.Sent < 400 || entry.Took <= 0 || entry.EndedBy == "" {
 			t.Errorf("access log of a stream: %+v in %s", entry, line)
 		}
 		wantNone(t, "access log", line, "c29tZW9uZTpoaWNjdXA=")
