@@ -20,6 +20,10 @@ require (
 	github.com/tidwall/match v1.1.1 // indirect
 	github.com/tidwall/pretty v1.2.1 // indirect
 	github.com/tidwall/sjson v1.2.5 // indirect
+	golang.org/x/text v0.42.0 // indirect
 )
 
-require golang.org/x/sys v0.48.0
+require (
+	golang.org/x/net v0.60.0
+	golang.org/x/sys v0.48.0
+)

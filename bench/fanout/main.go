@@ -10,7 +10,9 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
 	"flag"
@@ -35,20 +37,26 @@ type peer struct {
 	name string
 	// start starts it at a port; most is the highest number of streams that
 	// it is asked to carry (0: any).
-	start  func(b *bench, port int) (*exec.Cmd, error)
-	path   string // of the stream
-	gzip   bool
-	module bool // publishes what it polls; the others what is posted to /pub
-	most   int
-	needs  string // a file without which it is left out
+	start func(b *bench, port int) (*exec.Cmd, error)
+	// publish says where an event is posted, and as what; nil:
+	// to /pub as it is, or for the module, to the stream to have it polled.
+	publish func(b *bench, event []byte) (url string, body []byte)
+	path    string // of the stream
+	mode    string // of the load generator; empty: identity
+	atOnce  int    // how many streams may be on their way at a time; 0: 512
+	module  bool   // publishes what it polls; the others what is posted
+	most    int
+	needs   string // a file without which it is left out
 }
 
 // bench is what all peers need.
 type bench struct {
-	dir      string // for binaries and configurations
-	root     string // of the repository
-	upstream string // address of the polled document
-	document atomic.Pointer[[]byte]
+	dir         string // for binaries and configurations
+	root        string // of the repository
+	upstream    string // address of the polled document
+	certificate string // and its key, in one file
+	control     string // URL where Pushpin takes events
+	document    atomic.Pointer[[]byte]
 }
 
 // measured is one row of the table, of one run.
@@ -173,17 +181,21 @@ func prepare() (*bench, error) {
 			return nil, fmt.Errorf("%v: %w", c[1:], err)
 		}
 	}
+	b.certificate = filepath.Join(dir, "certificate.pem")
+	if err := certificate(b.certificate); err != nil {
+		return nil, err
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
 	b.upstream = l.Addr().String()
-	go func() {
-		_ = http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Content-Type", "application/json")
-			_, _ = w.Write(*b.document.Load())
-		}))
-	}()
+	http.HandleFunc("GET /document", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(*b.document.Load())
+	})
+	http.HandleFunc("GET /sub", hold)
+	go func() { _ = http.Serve(l, nil) }()
 	return b, nil
 }
 
@@ -233,11 +245,7 @@ func (b *bench) run(p peer, n, size, events int, pace time.Duration) (measured, 
 	time.Sleep(300 * time.Millisecond)
 	before := memory(server.Process.Pid)
 
-	coding := "identity"
-	if p.gzip {
-		coding = "gzip"
-	}
-	load := exec.Command(filepath.Join(b.dir, "load"), address, p.path, strconv.Itoa(n), strconv.Itoa(events), coding)
+	load := exec.Command(filepath.Join(b.dir, "load"), address, p.path, strconv.Itoa(n), cmp.Or(p.mode, "identity"), strconv.Itoa(cmp.Or(p.atOnce, 512)))
 	load.Stderr = os.Stderr
 	in, err := load.StdinPipe()
 	if err != nil {
@@ -292,15 +300,22 @@ func next(r *bufio.Reader, v any) error {
 	return json.Unmarshal(line, v)
 }
 
+var client = http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+
 // publish makes a change and tells the server: of the module, it asks for a
 // poll as any POST does.
 func (b *bench) publish(p peer, address string, size int) error {
 	body := b.change(p, size)
-	path := "/pub"
-	if p.module {
-		path = p.path
+	url := "http://" + address + "/pub"
+	switch {
+	case p.mode == "tls" || p.mode == "h2":
+		url = "https://" + address + p.path
+	case p.module:
+		url = "http://" + address + p.path
+	case p.publish != nil:
+		url, body = p.publish(b, body)
 	}
-	resp, err := http.Post("http://"+address+path, "text/plain", bytes.NewReader(body))
+	resp, err := client.Post(url, "text/plain", bytes.NewReader(body))
 	if err != nil {
 		return err
 	}

@@ -1,11 +1,14 @@
 // Command load opens event streams and measures when events arrive: one
 // thread and one epoll instance, so that it costs little beside the server.
 //
-// An event carries the time of its publication as @NANOSECONDS@. Compressed
-// streams are counted by the sync flush that ends each event, and a few of
-// them are decoded for the times.
+// An event carries the time of its publication as @NANOSECONDS@, and is counted
+// by it: for each stream, times only rise. Compressed streams are kept as they
+// come and decoded at the end. TLS is decrypted at once, which takes time from
+// a server on the same cores. HTTP/2 is read as it is: an event begins with a
+// frame of its own and has its time within its first bytes, so no frame header
+// comes between.
 //
-//	load <address> <path> <streams> <events> <gzip|identity>
+//	load <address> <path> <streams> <identity|gzip|tls|h2> <connecting at once>
 //
 // It prints one line of JSON when every stream has begun, and another, with
 // the results, when its standard input ends.
@@ -15,19 +18,23 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
 	"log"
-	"net/http/httputil"
+	"net"
+	"net/http"
 	"net/netip"
 	"os"
-	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 	"golang.org/x/sys/unix"
 )
 
@@ -41,43 +48,41 @@ type result struct {
 }
 
 type client struct {
-	fd      int
-	state   int   // digits of a time seen so far, -1 outside of one
-	value   int64 // so far
-	events  int
-	zeros   int // of a sync flush: 00 00 ff ff
-	decoder *io.PipeWriter
+	socket
+	in    io.Reader // the socket, or TLS over it
+	state int       // digits of a time seen so far, -1 outside of one
+	value int64     // so far
+	last  int64     // time seen
+	kept  []piece   // of a compressed stream
+}
+
+// piece is what one read brought, and when; 0: before the measuring.
+type piece struct {
+	at    int64
+	bytes []byte
 }
 
 var (
-	clients   []client
-	arrivals  [][]int64 // by event, compressed: when it came
-	delays    = map[int64][]int64{}
-	times     = make(chan int64, 1<<16) // of decoded events
-	received  int64
-	delivered int
-	ended     int
+	clients  []client
+	delays   = map[int64][]int64{}
+	received int64 // bytes
+	ended    int
 )
-
-var stamp = regexp.MustCompile(`@(\d{18,})@`)
-
-// decoded is how many compressed streams are decoded.
-const decoded = 3
 
 func main() {
 	log.SetFlags(0)
-	runtime.GOMAXPROCS(2) // one for the loop, one for standard input and decoders
+	runtime.GOMAXPROCS(2) // one for the loop, one for standard input
 	address, path := os.Args[1], os.Args[2]
 	n, _ := strconv.Atoi(os.Args[3])
-	expected, _ := strconv.Atoi(os.Args[4])
-	zip := os.Args[5] == "gzip"
+	mode := os.Args[4]
+	atOnce, _ := strconv.Atoi(os.Args[5])
 	to := netip.MustParseAddrPort(address)
 	ep, err := unix.EpollCreate1(0)
 	if err != nil {
 		log.Fatal(err)
 	}
 	request := "GET " + path + " HTTP/1.1\r\nHost: " + address + "\r\nAccept: text/event-stream\r\n"
-	if zip {
+	if mode == "gzip" {
 		request += "Accept-Encoding: gzip\r\n"
 	}
 	request += "\r\n"
@@ -102,49 +107,41 @@ func main() {
 		for i := range max(0, k) {
 			at := int(events[i].Fd)
 			c := &clients[at]
-			got, err := unix.Read(c.fd, buf)
-			if err == unix.EAGAIN || err == unix.EINTR {
-				continue
-			}
-			if got <= 0 {
-				if measuring {
-					ended++
+			for {
+				got, err := c.in.Read(buf)
+				if err == unix.EAGAIN {
+					break
 				}
-				_ = unix.EpollCtl(ep, unix.EPOLL_CTL_DEL, c.fd, nil)
-				continue
-			}
-			if !heard[at] {
-				heard[at] = true
-				begun++
-				if !bytes.HasPrefix(buf[:got], []byte("HTTP/1.1 200")) {
-					log.Fatalf("answer: %.200q", buf[:got])
+				if err != nil {
+					if measuring {
+						ended++
+					}
+					_ = unix.EpollCtl(ep, unix.EPOLL_CTL_DEL, c.fd, nil)
+					break
 				}
-			}
-			if c.decoder != nil {
-				_, _ = c.decoder.Write(buf[:got])
-			}
-			if !measuring {
-				continue
-			}
-			received += int64(got)
-			if zip {
-				c.flushes(buf[:got], now)
-			} else {
-				c.scan(buf[:got], now)
+				if !heard[at] {
+					heard[at] = true
+					begun++
+					if mode != "h2" && !bytes.HasPrefix(buf[:got], []byte("HTTP/1.1 200")) {
+						log.Fatalf("answer: %.200q", buf[:got])
+					}
+				}
+				switch {
+				case mode == "gzip" && measuring:
+					c.kept = append(c.kept, piece{now, bytes.Clone(buf[:got])})
+				case mode == "gzip":
+					c.kept = append(c.kept, piece{0, bytes.Clone(buf[:got])})
+				case measuring:
+					c.scan(buf[:got], now)
+				}
 			}
 		}
 	}
 	for begun < n {
-		for opened < n && opened-begun < 512 {
+		for opened < n && opened-begun < atOnce {
 			c := &clients[opened]
-			if c.fd, err = dial(to, opened); err != nil {
-				log.Fatal("connecting: ", err)
-			}
 			c.state = -1
-			if zip && opened < decoded {
-				c.decoder = decode()
-			}
-			if _, err := unix.Write(c.fd, []byte(request)); err != nil {
+			if err := c.open(to, opened, mode, request); err != nil {
 				log.Fatal("asking: ", err)
 			}
 			e := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(opened)}
@@ -164,9 +161,7 @@ func main() {
 	for end := time.Now().Add(time.Second); time.Now().Before(end); {
 		poll(50, false)
 	}
-	for len(times) > 0 {
-		<-times // published before we measure
-	}
+	received = 0
 	fmt.Printf(`{"Connects":%f}`+"\n", float64(n)/took.Seconds())
 	for running := true; running; {
 		poll(20, true)
@@ -177,11 +172,132 @@ func main() {
 		}
 	}
 	// What is late is late, not missing.
-	for end := time.Now().Add(5 * time.Second); delivered < n*expected && time.Now().Before(end); {
-		poll(20, true)
+	for was := int64(-1); was != received; {
+		was = received
+		for end := time.Now().Add(time.Second); time.Now().Before(end); {
+			poll(20, true)
+		}
 	}
-	report(zip, n)
+	if mode == "gzip" {
+		var z gzip.Reader
+		for i := range clients {
+			clients[i].decode(&z, buf)
+		}
+	}
+	report()
 }
+
+// open connects and asks, and leaves the socket to epoll. TLS and HTTP/2 are
+// set up here, one connection after the other.
+func (c *client) open(to netip.AddrPort, i int, mode, request string) (err error) {
+	if c.fd, err = dial(to, i); err != nil {
+		return err
+	}
+	c.in = &c.socket
+	switch mode {
+	case "tls":
+		secure := tls.Client(&c.socket, &tls.Config{InsecureSkipVerify: true})
+		if _, err := io.WriteString(secure, request); err != nil {
+			return err
+		}
+		c.in = secure
+	case "h2":
+		secure := tls.Client(&c.socket, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+		if err := askH2(secure, to.String(), strings.Fields(request)[1]); err != nil {
+			return err
+		}
+		c.in = secure
+	default:
+		if _, err := io.WriteString(&c.socket, request); err != nil {
+			return err
+		}
+	}
+	c.polled = true
+	return unix.SetNonblock(c.fd, true)
+}
+
+// askH2 opens the only stream of a connection, with windows that need no
+// updates, and reads until the header of the answer.
+func askH2(c net.Conn, address, path string) error {
+	if _, err := io.WriteString(c, http2.ClientPreface); err != nil {
+		return err
+	}
+	const window = 1<<31 - 1
+	var header bytes.Buffer
+	encoder := hpack.NewEncoder(&header)
+	for _, f := range []hpack.HeaderField{
+		{Name: ":method", Value: "GET"},
+		{Name: ":scheme", Value: "https"},
+		{Name: ":authority", Value: address},
+		{Name: ":path", Value: path},
+		{Name: "accept", Value: "text/event-stream"},
+	} {
+		if err := encoder.WriteField(f); err != nil {
+			return err
+		}
+	}
+	framer := http2.NewFramer(c, c)
+	framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	if err := framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: window}); err != nil {
+		return err
+	}
+	if err := framer.WriteWindowUpdate(0, window-65535); err != nil {
+		return err
+	}
+	if err := framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: header.Bytes(), EndHeaders: true, EndStream: true}); err != nil {
+		return err
+	}
+	for {
+		frame, err := framer.ReadFrame()
+		if err != nil {
+			return err
+		}
+		switch frame := frame.(type) {
+		case *http2.SettingsFrame:
+			if !frame.IsAck() {
+				if err := framer.WriteSettingsAck(); err != nil {
+					return err
+				}
+			}
+		case *http2.MetaHeadersFrame:
+			if status := frame.PseudoValue("status"); status != "200" {
+				return fmt.Errorf("status %s", status)
+			}
+			return nil
+		}
+	}
+}
+
+// socket is a connection's descriptor as TLS wants it. When epoll watches it,
+// a read that finds nothing more is EAGAIN, after which TLS can go on.
+type socket struct {
+	net.Conn // nil: nobody asks for more
+	fd       int
+	polled   bool
+	empty    bool // the last read took all there was
+}
+
+func (s *socket) Read(b []byte) (int, error) {
+	if s.empty {
+		s.empty = false
+		return 0, unix.EAGAIN
+	}
+	n, err := unix.Read(s.fd, b)
+	for err == unix.EINTR {
+		n, err = unix.Read(s.fd, b)
+	}
+	if err != nil {
+		return 0, err
+	}
+	if n == 0 {
+		return 0, io.EOF
+	}
+	s.empty = s.polled && n < len(b)
+	received += int64(n)
+	return n, nil
+}
+
+func (s *socket) Write(b []byte) (int, error) { return unix.Write(s.fd, b) }
 
 // dial opens a connection from one of many loopback addresses: one has not
 // enough ports. The socket is reset when it is closed, so that no port waits.
@@ -194,11 +310,12 @@ func dial(to netip.AddrPort, i int) (int, error) {
 	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, byte(2 + i%8)}}); err != nil {
 		return -1, err
 	}
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	if err := unix.Connect(fd, &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}); err != nil {
 		return -1, err
 	}
-	return fd, unix.SetNonblock(fd, true)
+	return fd, nil
 }
 
 // scan finds times in b, which may begin or end within one.
@@ -218,101 +335,61 @@ func (c *client) scan(b []byte, now int64) {
 			c.value = c.value*10 + int64(ch-'0')
 			c.state++
 		case ch == '@' && c.state >= 18:
+			if c.value <= c.last {
+				log.Fatalf("an event of %d after one of %d", c.value, c.last)
+			}
 			delays[c.value] = append(delays[c.value], now-c.value)
-			delivered++
-			c.state = -1
+			c.last, c.state = c.value, -1
 		default:
 			c.state = -1
 		}
 	}
 }
 
-// flushes counts the sync flushes in b.
-func (c *client) flushes(b []byte, now int64) {
-	for i := 0; i < len(b); {
-		switch ch := b[i]; {
-		case c.zeros == 0:
-			j := bytes.IndexByte(b[i:], 0)
-			if j < 0 {
-				return
-			}
-			i += j + 1
-			c.zeros = 1
-			continue
-		case c.zeros == 1 && ch == 0, c.zeros == 2 && ch == 0xff:
-			c.zeros++
-		case c.zeros == 2 && ch == 0: // three zeros: the last two may begin one
-		case c.zeros == 3 && ch == 0xff:
-			c.zeros = 0
-			for len(arrivals) <= c.events {
-				arrivals = append(arrivals, nil)
-			}
-			arrivals[c.events] = append(arrivals[c.events], now)
-			c.events++
-			delivered++
-		case ch == 0:
-			c.zeros = 1
-		default:
-			c.zeros = 0
-		}
-		i++
+// decode reads a compressed stream again, with the times at which it came.
+func (c *client) decode(z *gzip.Reader, buf []byte) {
+	r := &replay{left: c.kept}
+	resp, err := http.ReadResponse(bufio.NewReader(r), nil)
+	if err != nil || resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Encoding") != "gzip" {
+		log.Fatal("not compressed: ", resp, err)
 	}
-}
-
-// decode decodes one compressed stream and reports the times in it.
-func decode() *io.PipeWriter {
-	r, w := io.Pipe()
-	go func() {
-		defer func() { _, _ = io.Copy(io.Discard, r) }()
-		var head []byte
-		one := make([]byte, 1)
-		for !bytes.HasSuffix(head, []byte("\r\n\r\n")) {
-			if _, err := r.Read(one); err != nil {
-				return
-			}
-			head = append(head, one...)
+	if err := z.Reset(resp.Body); err != nil {
+		log.Fatal("decoding: ", err)
+	}
+	for {
+		n, err := z.Read(buf)
+		if r.at > 0 {
+			c.scan(buf[:n], r.at)
 		}
-		if !bytes.Contains(head, []byte("Content-Encoding: gzip")) {
-			log.Fatalf("not compressed: %q", head)
+		if err == io.ErrUnexpectedEOF {
+			return // streams do not end
 		}
-		z, err := gzip.NewReader(httputil.NewChunkedReader(r))
 		if err != nil {
 			log.Fatal("decoding: ", err)
 		}
-		for lines := bufio.NewReaderSize(z, 1<<20); ; {
-			line, err := lines.ReadBytes('\n')
-			if at := stamp.FindSubmatch(line); at != nil {
-				published, _ := strconv.ParseInt(string(at[1]), 10, 64)
-				select {
-				case times <- published:
-				default:
-				}
-			}
-			if err != nil {
-				return
-			}
-		}
-	}()
-	return w
+	}
 }
 
-func report(zip bool, n int) {
-	if zip {
-		var published []int64
-		for len(times) > 0 {
-			published = append(published, <-times)
-		}
-		slices.Sort(published)
-		published = slices.Compact(published)
-		delays = map[int64][]int64{}
-		for i, at := range arrivals {
-			if i < len(published) {
-				for _, now := range at {
-					delays[published[i]] = append(delays[published[i]], now-published[i])
-				}
-			}
-		}
+// replay gives what was kept, read by read.
+type replay struct {
+	left []piece
+	at   int64 // when the piece that was read last came
+}
+
+func (r *replay) Read(b []byte) (int, error) {
+	if len(r.left) == 0 {
+		return 0, io.EOF
 	}
+	p := &r.left[0]
+	n := copy(b, p.bytes)
+	r.at, p.bytes = p.at, p.bytes[n:]
+	if len(p.bytes) == 0 {
+		r.left = r.left[1:]
+	}
+	return n, nil
+}
+
+func report() {
 	var res result
 	var all, last []int64
 	for _, d := range delays {
