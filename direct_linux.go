@@ -221,6 +221,9 @@ func (w *writer) take(s *direct) {
 	w.streams++
 	s.index = len(s.group.streams)
 	s.group.streams = append(s.group.streams, s)
+	if s.group.left > 0 {
+		s.group.left++ // it stands in the round, and takes no other's turn
+	}
 	if err := w.watchFor(s, unix.EPOLL_CTL_ADD, 0); err != nil {
 		w.close(s, endedWrite)
 		return

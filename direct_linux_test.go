@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 )
 
 // directRig is a source without a poller, and writers of its own.
@@ -322,6 +323,48 @@ func TestDirectStaleEventIsIgnored(t *testing.T) {
 	w.handle(1) // would close descriptor 0 and crash
 	if w.slots[0].stream == nil {
 		t.Error("an event about an earlier stream ended the present one")
+	}
+}
+
+// TestDirectNewcomersTakeNoTurn has streams join while a round goes on that
+// began in the middle: nobody is to be left out until the next change.
+func TestDirectNewcomersTakeNoTurn(t *testing.T) {
+	rig := newDirectRig(t)
+	w, err := newWriter(writeTimeout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.epoll.Close()
+	var all []*direct
+	join := func(n int) {
+		for range n {
+			fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = unix.Close(fds[1]) })
+			rig.source.subscribers++
+			rig.source.endpoint.subscribers++
+			s := newDirect(fds[0], rig.source.log.join(rig.terms.key), rig.source, rig.terms, cursor{}, netip.AddrPort{}, false)
+			s.group = s.rendition.seat([]*writer{w})
+			w.mail.give(s)
+			all = append(all, s)
+		}
+		w.collect()
+	}
+	join(8)
+	rig.publish(10)
+	w.collect()
+	all[0].group.at = 5
+	join(3)
+	for len(w.due) > 0 {
+		w.round()
+	}
+	for i, s := range all {
+		if want := s.rendition.tail.Load().seq; s.cursor.seq != want {
+			t.Errorf("stream %d has read up to block %d, want %d", i, s.cursor.seq, want)
+		}
+		w.close(s, endedClient)
 	}
 }
 
