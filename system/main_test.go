@@ -173,26 +173,16 @@ func indent(text string) string {
 // start runs Caddy and waits until it serves.
 func start(t testing.TB, c site) *server {
 	t.Helper()
-	s := &server{t: t, dir: t.TempDir(), log: newTranscript(), done: make(chan struct{})}
+	s := &server{t: t, dir: t.TempDir()}
 	s.admin = "127.0.0.1:" + strconv.Itoa(freePort(t))
 	s.plain = "127.0.0.1:" + strconv.Itoa(freePort(t))
 	s.tls = "127.0.0.1:" + strconv.Itoa(freePort(t))
-	config := filepath.Join(s.dir, "Caddyfile")
-	if err := os.WriteFile(config, []byte(s.caddyfile(c)), 0o600); err != nil {
+
+	if err := os.WriteFile(filepath.Join(s.dir, "Caddyfile"), []byte(s.caddyfile(c)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s.cmd = s.command("run", "--config", config, "--adapter", "caddyfile")
-	s.cmd.Env = append(s.cmd.Env, c.env...)
-	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
-	if err := s.cmd.Start(); err != nil {
-		t.Fatalf("starting Caddy: %v", err)
-	}
-	go func() {
-		s.err = s.cmd.Wait()
-		close(s.done)
-	}()
 	t.Cleanup(s.end)
-	s.log.await(t, "serving initial configuration")
+	s.run(c)
 	if !c.noTLS {
 		s.log.await(t, "cached_managed_cert")
 		pem, err := os.ReadFile(filepath.Join(s.dir, "storage", "pki", "authorities", "local", "root.crt"))
@@ -203,6 +193,32 @@ func start(t testing.TB, c site) *server {
 		s.roots.AppendCertsFromPEM(pem)
 	}
 	return s
+}
+
+// run starts the process with the configuration that is there.
+func (s *server) run(c site) {
+	s.t.Helper()
+	s.log, s.done = newTranscript(), make(chan struct{})
+	s.cmd = s.command("run", "--config", filepath.Join(s.dir, "Caddyfile"), "--adapter", "caddyfile")
+	s.cmd.Env = append(s.cmd.Env, c.env...)
+	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
+	if err := s.cmd.Start(); err != nil {
+		close(s.done)
+		s.t.Fatalf("starting Caddy: %v", err)
+	}
+	done := s.done
+	go func() {
+		s.err = s.cmd.Wait()
+		close(done)
+	}()
+	s.log.await(s.t, "serving initial configuration")
+}
+
+// again starts a process that has ended once more, at the same addresses.
+func (s *server) again(c site) {
+	s.t.Helper()
+	s.end() // looks at its log
+	s.run(c)
 }
 
 // command makes a command of the same Caddy.
