@@ -42,8 +42,9 @@ func newSteps(t *testing.T) *steps {
 	return c
 }
 
+// site has no heartbeat, which would help on whom a change has missed.
 func (c *steps) site() site {
-	return site{noTLS: true, directives: "poll_sse " + c.url("/doc") + " {\n\tinterval 100ms\n}"}
+	return site{noTLS: true, directives: "poll_sse " + c.url("/doc") + " {\n\tinterval 100ms\n\theartbeat 10m\n}"}
 }
 
 // crowd is many clients in little memory. Each one's goroutine parses its
@@ -56,6 +57,7 @@ type crowd struct {
 	gone      chan struct{}
 	snapshots int           // that all have had
 	reached   map[int64]int // how many have reached a step
+	connected int           // streams that began
 	ended     int           // streams that ended in order
 }
 
@@ -203,6 +205,9 @@ func (c *crowd) judge(h heard) error {
 		}
 		step = patch[0].Value
 	default:
+		if h.event.retry > 0 {
+			c.connected++ // a stream begins with it, and may end with another
+		}
 		return nil
 	}
 	h.member.step, h.id = step, h.event.id
@@ -236,14 +241,21 @@ func awaitSubscribers(t *testing.T, s *server, n int) {
 	}
 }
 
-// TestCrowdArrives has all clients connect at once, while there is no document
-// yet. They all get it, and every change.
+// TestCrowdArrives has all clients connect at once. The document comes while
+// they do. They all get it, and every change.
 func TestCrowdArrives(t *testing.T) {
 	u := newSteps(t)
+	answer, half := *u.handler.Load(), make(chan struct{})
+	u.set(func(w http.ResponseWriter, r *http.Request) {
+		<-half
+		answer(w, r)
+	})
 	s := start(t, u.site())
 	c := newCrowd(t, crowdSize())
 	begun := time.Now()
 	c.connect(s)
+	c.await("half of the crowd", func() bool { return c.connected >= len(c.members)/2 })
+	close(half)
 	c.awaitStep(1)
 	t.Logf("%d clients have the document after %s", len(c.members), time.Since(begun).Round(time.Millisecond))
 	for range 5 {
