@@ -2,6 +2,7 @@ package pollsse
 
 import (
 	"cmp"
+	"crypto/tls"
 	"math/rand/v2"
 	"net/netip"
 	"runtime"
@@ -13,9 +14,11 @@ import (
 )
 
 // direct is one client's event stream that is written straight to its socket:
-// a descriptor and a cursor, without goroutine, timer or buffer. It belongs to
-// the writer that it was given to.
+// a socket and a cursor, without goroutine, timer or buffer. It belongs to the
+// writer that it was given to.
 type direct struct {
+	socket
+
 	rendition *rendition
 	group     *group
 	source    *source
@@ -25,7 +28,6 @@ type direct struct {
 	cursor cursor
 	rest   []byte // of the block that the socket has not taken yet
 
-	fd         int32
 	slot       int32
 	index      int // in its group
 	blocked    bool
@@ -38,6 +40,16 @@ type direct struct {
 	begun      time.Duration // these are on the clock of now
 	deadline   time.Duration
 	takenSince time.Duration
+}
+
+// socket is a connection that was taken over.
+type socket struct {
+	fd int32
+	// tls encrypts what is written, and owns the descriptor; nil where there
+	// is no TLS.
+	tls *tls.Conn
+	// limit is when a write through tls would fail rather than block.
+	limit time.Duration
 }
 
 // terms are what the streams of one configuration have in common.
@@ -61,9 +73,9 @@ func now() time.Duration { return time.Since(started) }
 
 // newDirect prepares the stream of a connection that was taken over. It takes
 // over its subscription to src, and a rendition joined for it.
-func newDirect(fd int, r *rendition, src *source, t *terms, c cursor, client netip.AddrPort, announce bool) *direct {
+func newDirect(sock socket, r *rendition, src *source, t *terms, c cursor, client netip.AddrPort, announce bool) *direct {
 	first := newBlock(func(dst []byte) []byte { return appendOpening(dst, t.key, t.retry, c.resume, announce) })
-	s := &direct{fd: int32(fd), rendition: r, source: src, terms: t, cursor: c, client: client, rest: first.framed, begun: now()}
+	s := &direct{socket: sock, rendition: r, source: src, terms: t, cursor: c, client: client, rest: first.framed, begun: now()}
 	s.deadline = s.begun + t.age - rand.N(t.age/10+1)
 	s.next = endedAge
 	return s

@@ -30,7 +30,7 @@ func BenchmarkDirect(b *testing.B) {
 						b.Skip(err) // too few descriptors
 					}
 					defer unix.Close(fds[1])
-					ws.adopt(newDirect(fds[0], src.log.join(use.key), src, use, cursor{}, netip.AddrPort{}, false))
+					ws.adopt(newDirect(socket{fd: int32(fds[0])}, src.log.join(use.key), src, use, cursor{}, netip.AddrPort{}, false))
 				}
 				all = append(all, src)
 			}

@@ -3,12 +3,9 @@ package pollsse
 import (
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"os"
 	"runtime"
-	"syscall"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,38 +13,6 @@ import (
 // directDelivery says that this system has what direct delivery needs: epoll
 // and sends that never block.
 const directDelivery = true
-
-// descriptor takes the descriptor of a TCP or Unix connection out of it and
-// closes the rest, which net's poller would hold on to.
-func descriptor(c net.Conn) (int, error) {
-	defer c.Close()
-	sc, ok := c.(syscall.Conn)
-	if !ok {
-		return -1, fmt.Errorf("%T has no descriptor", c)
-	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return -1, err
-	}
-	fd := -1
-	var dupErr error
-	if err := raw.Control(func(old uintptr) { fd, dupErr = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0) }); err != nil {
-		return -1, err
-	}
-	if dupErr != nil {
-		return -1, dupErr
-	}
-	// A network that vanishes is noticed after this time also where the
-	// socket still takes what we write. Unix sockets do not know it.
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(2*writeTimeout/time.Millisecond))
-	return fd, nil
-}
-
-// turnAway ends the answer on a connection that no writer takes.
-func turnAway(fd int) {
-	_, _ = send(int32(fd), []byte(lastChunk))
-	_ = unix.Close(fd)
-}
 
 // writer writes direct streams: one goroutine with an epoll instance of its
 // own. It alone reads, writes and closes the descriptors that it was given.
@@ -286,7 +251,7 @@ func (w *writer) serve(s *direct) {
 			s.frames++
 			s.rest = b.framed
 		}
-		n, errno := send(s.fd, s.rest)
+		n, errno := s.send(s.rest)
 		if n > 0 {
 			s.bytes += int64(n)
 			s.rest = s.rest[n:]
@@ -305,16 +270,6 @@ func (w *writer) serve(s *direct) {
 			return
 		}
 	}
-}
-
-// send writes without blocking and without a signal for a closed connection.
-// It is sendto(2) itself: unix.Sendto does not tell how much it has written.
-func send(fd int32, b []byte) (int, unix.Errno) {
-	n, _, errno := unix.Syscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
-	if errno != 0 {
-		return 0, errno
-	}
-	return int(n), 0
 }
 
 // block leaves a stream alone until its socket has room.
@@ -439,16 +394,10 @@ func (w *writer) close(s *direct, why string) {
 	w.free = append(w.free, s.slot)
 	w.streams--
 	if s.why == endedWrite {
-		// It takes nothing: the system need not keep it either.
-		_ = unix.SetsockoptLinger(int(s.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+		s.abort()
 	} else {
-		for range 64 {
-			if n, _ := unix.Read(int(s.fd), w.scratch); n < len(w.scratch) {
-				break
-			}
-		}
+		s.finish(w.scratch)
 	}
-	_ = unix.Close(int(s.fd))
 	s.rest = nil
 
 	g := s.group

@@ -3,9 +3,12 @@ package pollsse
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http/httptest"
 	"net/http/httputil"
 	"net/netip"
 	"runtime"
@@ -27,6 +30,7 @@ type directRig struct {
 	reload chan struct{}
 	n      int // versions published
 	listen net.Listener
+	secure *tls.Config // nil: connections are plain
 }
 
 func newDirectRig(t *testing.T) *directRig {
@@ -73,17 +77,45 @@ func (rig *directRig) publish(pad int) {
 	rig.source.log.publish(p)
 }
 
+// eachWay runs a test on plain connections and on TLS.
+func eachWay(t *testing.T, test func(*testing.T, *directRig)) {
+	t.Run("plain", func(t *testing.T) { test(t, newDirectRig(t)) })
+	t.Run("TLS", func(t *testing.T) {
+		rig := newDirectRig(t)
+		server := httptest.NewTLSServer(nil) // has a certificate
+		t.Cleanup(server.Close)
+		rig.secure = server.TLS
+		test(t, rig)
+	})
+}
+
+// directClient is a client's end of a connection.
+type directClient struct {
+	net.Conn
+	tcp *net.TCPConn
+}
+
 // connect opens a stream and returns the client's end.
-func (rig *directRig) connect() *net.TCPConn {
+func (rig *directRig) connect() directClient {
 	c, err := net.Dial("tcp", rig.listen.Addr().String())
 	if err != nil {
 		rig.t.Fatal(err)
 	}
+	end := directClient{c, c.(*net.TCPConn)}
 	served, err := rig.listen.Accept()
 	if err != nil {
 		rig.t.Fatal(err)
 	}
-	fd, err := descriptor(served)
+	if rig.secure != nil {
+		conn, secure := tls.Client(c, &tls.Config{InsecureSkipVerify: true}), tls.Server(served, rig.secure)
+		shaken := make(chan error)
+		go func() { shaken <- conn.Handshake() }()
+		if err := errors.Join(secure.Handshake(), <-shaken); err != nil {
+			rig.t.Fatal(err)
+		}
+		end.Conn, served = conn, secure
+	}
+	sock, err := newSocket(served)
 	if err != nil {
 		rig.t.Fatal(err)
 	}
@@ -91,11 +123,11 @@ func (rig *directRig) connect() *net.TCPConn {
 	rig.source.subscribers++
 	rig.source.endpoint.subscribers++
 	rig.terms.pool.mu.Unlock()
-	if !rig.ws.adopt(newDirect(fd, rig.source.log.join(rig.terms.key), rig.source, rig.terms, cursor{}, netip.AddrPort{}, false)) {
+	if !rig.ws.adopt(newDirect(sock, rig.source.log.join(rig.terms.key), rig.source, rig.terms, cursor{}, netip.AddrPort{}, false)) {
 		rig.t.Fatal("not adopted")
 	}
 	rig.t.Cleanup(func() { c.Close() })
-	return c.(*net.TCPConn)
+	return end
 }
 
 func (rig *directRig) subscribers() int {
@@ -148,46 +180,48 @@ func (rig *directRig) follow(c net.Conn, last int) (patches int) {
 }
 
 func TestDirectStreamsGetEveryChange(t *testing.T) {
-	rig := newDirectRig(t)
-	const clients, versions = 300, 20
-	done := make(chan int)
-	for range clients {
-		c := rig.connect()
-		go func() { done <- rig.follow(c, versions) }()
-	}
-	for range versions {
-		rig.publish(100)
-		time.Sleep(2 * time.Millisecond)
-	}
-	for range clients {
-		<-done
-	}
+	eachWay(t, func(t *testing.T, rig *directRig) {
+		const clients, versions = 300, 20
+		done := make(chan int)
+		for range clients {
+			c := rig.connect()
+			go func() { done <- rig.follow(c, versions) }()
+		}
+		for range versions {
+			rig.publish(100)
+			time.Sleep(2 * time.Millisecond)
+		}
+		for range clients {
+			<-done
+		}
+	})
 }
 
 func TestDirectStreamEndsCleanlyAtExit(t *testing.T) {
-	rig := newDirectRig(t)
-	c := rig.connect()
-	rig.follow(c, 0)
-	var rest []byte
-	read := make(chan error)
-	go func() {
-		var err error
-		rest, err = io.ReadAll(c)
-		read <- err
-	}()
-	rig.connect() // never reads
-	for range 40 {
-		rig.publish(1 << 20)
-	}
-	begun := time.Now()
-	close(rig.exit)
-	rig.ws.wait()
-	if d := time.Since(begun); d > exitTime+500*time.Millisecond {
-		t.Errorf("the exit took %v", d)
-	}
-	if err := <-read; err != nil || !bytes.HasSuffix(rest, []byte("\n\n\r\n"+lastChunk)) {
-		t.Errorf("err %v, the stream ended with %q", err, rest[max(0, len(rest)-60):])
-	}
+	eachWay(t, func(t *testing.T, rig *directRig) {
+		c := rig.connect()
+		rig.follow(c, 0)
+		var rest []byte
+		read := make(chan error)
+		go func() {
+			var err error
+			rest, err = io.ReadAll(c)
+			read <- err
+		}()
+		rig.connect() // never reads
+		for range 40 {
+			rig.publish(1 << 20)
+		}
+		begun := time.Now()
+		close(rig.exit)
+		rig.ws.wait()
+		if d := time.Since(begun); d > writeTimeout/2 {
+			t.Errorf("the exit took %v: it waited for the client that never reads", d)
+		}
+		if err := <-read; err != nil || !bytes.HasSuffix(rest, []byte("\n\n\r\n"+lastChunk)) {
+			t.Errorf("err %v, the stream ended with %q", err, rest[max(0, len(rest)-60):])
+		}
+	})
 }
 
 func TestDirectStreamEndsAfterReloadAndAge(t *testing.T) {
@@ -213,67 +247,71 @@ func TestDirectStreamEndsAfterReloadAndAge(t *testing.T) {
 }
 
 func TestDirectClientThatLeavesIsNoticed(t *testing.T) {
-	rig := newDirectRig(t)
-	var clients []*net.TCPConn
-	for range 200 {
-		clients = append(clients, rig.connect())
-	}
-	for i, c := range clients {
-		if i%2 == 0 {
-			_ = c.SetLinger(0) // a reset
+	eachWay(t, func(t *testing.T, rig *directRig) {
+		var clients []directClient
+		for range 200 {
+			clients = append(clients, rig.connect())
 		}
-		c.Close()
-	}
-	rig.awaitSubscribers(0)
+		for i, c := range clients {
+			if i%2 == 0 {
+				_ = c.tcp.SetLinger(0) // a reset
+			}
+			c.Close()
+		}
+		rig.awaitSubscribers(0)
+	})
 }
 
 // A client that does not read must cost its neighbours nothing, and when it
 // reads again it must find a document that fits.
 func TestDirectSlowClientIsMovedForward(t *testing.T) {
-	rig := newDirectRig(t)
-	slow, quick := rig.connect(), rig.connect()
-	const versions = 200
-	done := make(chan int)
-	go func() { done <- rig.follow(quick, versions) }()
-	for range versions {
-		rig.publish(64 << 10)
-		time.Sleep(time.Millisecond)
-	}
-	if n := <-done; n < versions/2 {
-		t.Errorf("the quick client got only %d patches", n)
-	}
-	begun := time.Now()
-	n := rig.follow(slow, versions)
-	t.Logf("the slow client got %d patches, in %v", n, time.Since(begun))
-	if n == versions {
-		t.Error("the slow client was never moved forward: the test shows nothing")
-	}
+	eachWay(t, func(t *testing.T, rig *directRig) {
+		slow, quick := rig.connect(), rig.connect()
+		const versions = 200
+		done := make(chan int)
+		go func() { done <- rig.follow(quick, versions) }()
+		for range versions {
+			rig.publish(64 << 10)
+			time.Sleep(time.Millisecond)
+		}
+		if n := <-done; n < versions/2 {
+			t.Errorf("the quick client got only %d patches", n)
+		}
+		begun := time.Now()
+		n := rig.follow(slow, versions)
+		t.Logf("the slow client got %d patches, in %v", n, time.Since(begun))
+		if n == versions {
+			t.Error("the slow client was never moved forward: the test shows nothing")
+		}
+	})
 }
 
 func TestDirectStuckClientIsGivenUp(t *testing.T) {
-	rig := newDirectRig(t)
-	rig.ws.patience = 500 * time.Millisecond
-	rig.connect() // never reads
-	quick := rig.connect()
-	go func() { _, _ = io.Copy(io.Discard, quick) }()
-	for range 40 {
-		rig.publish(1 << 20)
-	}
-	rig.awaitSubscribers(1)
+	eachWay(t, func(t *testing.T, rig *directRig) {
+		rig.ws.patience = 500 * time.Millisecond
+		rig.connect() // never reads
+		quick := rig.connect()
+		go func() { _, _ = io.Copy(io.Discard, quick) }()
+		for range 40 {
+			rig.publish(1 << 20)
+		}
+		rig.awaitSubscribers(1)
+	})
 }
 
 func TestDirectClientMaySendBytes(t *testing.T) {
-	rig := newDirectRig(t)
-	c := rig.connect()
-	if _, err := c.Write(bytes.Repeat([]byte("GET / HTTP/1.1\r\n\r\n"), 5000)); err != nil {
-		t.Fatal(err)
-	}
-	rig.publish(10)
-	rig.follow(c, 1)
-	rig.stop()
-	if _, err := io.ReadAll(c); err != nil {
-		t.Errorf("the end was lost: %v", err)
-	}
+	eachWay(t, func(t *testing.T, rig *directRig) {
+		c := rig.connect()
+		if _, err := c.Write(bytes.Repeat([]byte("GET / HTTP/1.1\r\n\r\n"), 5000)); err != nil {
+			t.Fatal(err)
+		}
+		rig.publish(10)
+		rig.follow(c, 1)
+		rig.stop()
+		if _, err := io.ReadAll(c); err != nil {
+			t.Errorf("the end was lost: %v", err)
+		}
+	})
 }
 
 // A descriptor number comes back at once for the next connection. What was
@@ -296,7 +334,7 @@ func TestDirectDescriptorsAreReusedSafely(t *testing.T) {
 		a := rigs[0].connect()
 		b := rigs[1].connect()
 		if i%3 == 0 {
-			_ = a.SetLinger(0)
+			_ = a.tcp.SetLinger(0)
 		}
 		a.Close()
 		_ = b.SetReadDeadline(time.Now().Add(5 * time.Millisecond))
@@ -345,7 +383,7 @@ func TestDirectNewcomersTakeNoTurn(t *testing.T) {
 			t.Cleanup(func() { _ = unix.Close(fds[1]) })
 			rig.source.subscribers++
 			rig.source.endpoint.subscribers++
-			s := newDirect(fds[0], rig.source.log.join(rig.terms.key), rig.source, rig.terms, cursor{}, netip.AddrPort{}, false)
+			s := newDirect(socket{fd: int32(fds[0])}, rig.source.log.join(rig.terms.key), rig.source, rig.terms, cursor{}, netip.AddrPort{}, false)
 			s.group = s.rendition.seat([]*writer{w})
 			w.mail.give(s)
 			all = append(all, s)

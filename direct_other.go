@@ -18,5 +18,5 @@ type writer struct{ mail mailbox }
 
 func newWriter(time.Duration) (*writer, error) { return nil, errNoWriter }
 func (*writer) run(<-chan struct{})            {}
-func descriptor(net.Conn) (int, error)         { return -1, errNoWriter }
-func turnAway(int)                             {}
+func newSocket(net.Conn) (socket, error)       { return socket{}, errNoWriter }
+func turnAway(socket)                          {}

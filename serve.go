@@ -123,16 +123,17 @@ func (h *Handler) deliverDirectly(w http.ResponseWriter, r *http.Request, s *sou
 	if err != nil {
 		return false, err
 	}
-	fd, err := descriptor(conn)
+	sock, err := newSocket(conn)
 	if err != nil {
+		_ = conn.Close()
 		return false, fmt.Errorf("taking the descriptor: %w", err)
 	}
 	rend := s.log.join(use.key)
-	if directs.adopt(newDirect(fd, rend, s, use, c, clientAddr(r), announce)) {
+	if directs.adopt(newDirect(sock, rend, s, use, c, clientAddr(r), announce)) {
 		return true, nil
 	}
 	rend.leave()
-	turnAway(fd) // the process exits
+	turnAway(sock) // the process exits
 	return false, nil
 }
 

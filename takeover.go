@@ -2,6 +2,7 @@ package pollsse
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -17,23 +18,43 @@ import (
 type connKey struct{}
 
 // noteConn keeps a connection in the context of its requests where its
-// descriptor carries the bytes of HTTP as they are: TCP or a Unix socket, with
-// no TLS, no PROXY protocol and no other listener wrapper between.
+// descriptor carries the bytes of HTTP as they are, or TLS and nothing else: TCP
+// or a Unix socket, with no PROXY protocol and no other listener wrapper between.
 func noteConn(ctx context.Context, c net.Conn) context.Context {
-	switch c.(type) {
+	switch c := bareConn(c).(type) {
 	case *net.TCPConn, *net.UnixConn:
 		return context.WithValue(ctx, connKey{}, c)
+	case *tls.Conn:
+		if _, ok := c.NetConn().(*net.TCPConn); ok {
+			return context.WithValue(ctx, connKey{}, c)
+		}
 	}
 	return ctx
 }
 
+// bareConn takes off what Caddy puts around a connection without TLS where the
+// server has HTTP/1.1 but not HTTP/2 (`protocols h1`): it only looks at the
+// first bytes for HTTP/2's preface. Its type is not exported, its connection is.
+func bareConn(c net.Conn) net.Conn {
+	v := reflect.Indirect(reflect.ValueOf(c))
+	if t := v.Type(); t.PkgPath() != "github.com/caddyserver/caddy/v2/modules/caddyhttp" || t.Name() != "http2Conn" {
+		return c
+	}
+	if inner := v.FieldByName("Conn"); inner.IsValid() {
+		if inner, ok := inner.Interface().(net.Conn); ok {
+			return inner
+		}
+	}
+	return c
+}
+
 // mayTakeOver tells whether nothing is lost when the rest of the answer goes
-// past net/http: plain HTTP/1.1, which is chunked from here on, a request that
+// past net/http: HTTP/1.1, which is chunked from here on, a request that
 // has been read whole, and no wrapper around the response that might want to
 // change or keep its body. Those of Caddy do not with our headers (encode
 // leaves no-transform alone).
 func mayTakeOver(w http.ResponseWriter, r *http.Request) bool {
-	if !directDelivery || r.ProtoMajor != 1 || r.ProtoMinor != 1 || r.TLS != nil || r.Context().Value(connKey{}) == nil {
+	if !directDelivery || r.ProtoMajor != 1 || r.ProtoMinor != 1 || r.Context().Value(connKey{}) == nil {
 		return false
 	}
 	if r.ContentLength != 0 || len(r.TransferEncoding) > 0 || r.Header.Get("Expect") != "" || len(r.Trailer) > 0 {
@@ -111,7 +132,10 @@ func takeOver(w http.ResponseWriter) (net.Conn, error) {
 	// What the client has sent already is dropped with the reader: no
 	// further request on this connection is answered.
 	c, _, err := hijacker.Hijack()
-	return c, err
+	if err != nil {
+		return nil, err
+	}
+	return bareConn(c), nil
 }
 
 // clientAddr is the address of the other end, for the log.

@@ -24,7 +24,7 @@ func TestFollow(t *testing.T) {
 					step := k.step.Add(1)
 					f.await("the next step", k.at(f, step))
 				}
-				if got, want := f.lastResp.ProtoMajor, map[wire]int{http1: 1, http2: 2, http3w: 3}[w]; got != want {
+				if got, want := f.lastResp.ProtoMajor, map[wire]int{http1: 1, https1: 1, http2: 2, http3w: 3}[w]; got != want {
 					t.Errorf("spoke HTTP/%d, want HTTP/%d", got, want)
 				}
 				f.close()

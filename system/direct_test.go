@@ -91,6 +91,34 @@ poll_sse /handler ` + u.url("/doc") + ` {
 	s.log.await(t, `"ended_by":"client"`)
 }
 
+// TestDirectDeliveryTakesOver has a server with HTTP/1.1 alone, where Caddy puts
+// something around each connection, and one with TLS.
+func TestDirectDeliveryTakesOver(t *testing.T) {
+	t.Parallel()
+	k := &ticker{owner: "everybody"}
+	u := newUpstream(t, k.serve(true))
+	for _, protocols := range []string{"", "servers {\n\tprotocols h1\n}"} {
+		s := start(t, site{global: protocols, directives: "log\npoll_sse /api " + u.url("/doc") + " {\n\tinterval 100ms\n}"})
+		for _, w := range []wire{http1, https1} {
+			resp := openStream(t, s, w, "/api")
+			body := bufio.NewReader(resp.Body)
+			for patches := 0; patches < 3; {
+				line, err := body.ReadString('\n')
+				if err != nil {
+					t.Fatal(err)
+				}
+				if strings.HasPrefix(line, "event: patch") {
+					patches++
+				}
+			}
+			resp.Body.Close()
+			if !resp.Close || resp.ProtoMajor != 1 {
+				t.Errorf("%q, %s: answered with %s, close is %v", protocols, w, resp.Proto, resp.Close)
+			}
+		}
+	}
+}
+
 // TestCompressedStreamInCurlAndNode joins a stream in the middle with clients
 // that decode with zlib, and wants events as they come.
 func TestCompressedStreamInCurlAndNode(t *testing.T) {

@@ -155,8 +155,8 @@ reverse_proxy ` + u.address + `
 		}
 		wantNone(t, "access log", line, "c29tZW9uZTpoaWNjdXA=")
 	}
-	if streams != 9 {
-		t.Errorf("access log has %d streams, want 9", streams)
+	if want := 3 * len(wires); streams != want {
+		t.Errorf("access log has %d streams, want %d", streams, want)
 	}
 }
 

@@ -350,21 +350,22 @@ type wire string
 
 const (
 	http1  wire = "HTTP/1.1"
+	https1 wire = "HTTP/1.1 over TLS"
 	http2  wire = "HTTP/2"
 	http3w wire = "HTTP/3"
 )
 
-var wires = []wire{http1, http2, http3w}
+var wires = []wire{http1, https1, http2, http3w}
 
 // client makes a client that speaks one version of HTTP, over connections of
 // its own.
 func (s *server) client(w wire) (*http.Client, string) {
 	s.t.Helper()
 	switch w {
-	case http2:
+	case https1, http2:
 		tr := &http.Transport{
 			TLSClientConfig:   &tls.Config{RootCAs: s.roots, ServerName: "localhost"},
-			ForceAttemptHTTP2: true,
+			ForceAttemptHTTP2: w == http2,
 			DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 				return new(net.Dialer).DialContext(ctx, network, s.tls)
 			},

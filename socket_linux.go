@@ -1,0 +1,161 @@
+package pollsse
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// newSocket takes over a TCP or Unix connection, or TLS over TCP. On an error the
+// connection is still the caller's.
+//
+// Without TLS, the descriptor is all that is left of it: the rest, which net's
+// poller would hold on to, is closed. With TLS, the connection stays and owns
+// its descriptor, which is otherwise used in the same way: nothing is decrypted
+// any more, so what the client still sends is dropped unread.
+func newSocket(c net.Conn) (socket, error) {
+	secure, _ := c.(*tls.Conn)
+	if secure != nil {
+		c = secure.NetConn()
+	}
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return socket{}, fmt.Errorf("%T has no descriptor", c)
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return socket{}, err
+	}
+	fd := -1
+	var dupErr error
+	err = raw.Control(func(old uintptr) {
+		if fd = int(old); secure == nil {
+			fd, dupErr = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0)
+		}
+	})
+	if err != nil {
+		return socket{}, err
+	}
+	if dupErr != nil {
+		return socket{}, dupErr
+	}
+	if secure == nil {
+		_ = c.Close()
+	}
+	// A network that vanishes is noticed after this time also where the
+	// socket still takes what we write. Unix sockets do not know it.
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(2*writeTimeout/time.Millisecond))
+	if secure != nil {
+		// room counts on it that nothing but the buffer's size is a limit.
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, 1<<31-1); err != nil {
+			return socket{}, err
+		}
+	}
+	return socket{fd: int32(fd), tls: secure}, nil
+}
+
+// turnAway ends the answer on a connection that no writer takes.
+func turnAway(s socket) {
+	_, _ = s.send([]byte(lastChunk))
+	s.finish(make([]byte, 4<<10))
+}
+
+// send writes what the socket has room for, without blocking. EAGAIN says that
+// it has none.
+func (s *socket) send(b []byte) (int, unix.Errno) {
+	if s.tls != nil {
+		return s.encrypt(b)
+	}
+	// sendto(2) itself: unix.Sendto does not tell how much it has written.
+	n, _, errno := unix.Syscall6(unix.SYS_SENDTO, uintptr(s.fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), 0
+}
+
+// encrypt writes no more than the socket is sure to have room for: a record that
+// was written in part cannot be left until later, and the writer must not wait.
+func (s *socket) encrypt(b []byte) (int, unix.Errno) {
+	n := min(len(b), s.room())
+	if n == 0 {
+		return 0, unix.EAGAIN
+	}
+	// Should a write block all the same, as it may where the system has no
+	// memory for sockets left, then not for long. Now and then is enough.
+	if clock := now(); s.limit-clock < longestWrite {
+		s.limit = clock + 2*longestWrite
+		if err := s.tls.SetWriteDeadline(started.Add(s.limit)); err != nil {
+			return 0, unix.EPIPE
+		}
+	}
+	if _, err := s.tls.Write(b[:n]); err != nil {
+		return 0, unix.EPIPE
+	}
+	return n, 0
+}
+
+const (
+	// longestWrite is how long a write through TLS may at least take.
+	longestWrite = time.Second
+	// sureRoom is what a socket's buffer takes in any case as long as it is
+	// not full: its size is counted after it was exceeded.
+	sureRoom = 1 << 10
+	// skbCost is more than what the system counts for a segment beside its
+	// bytes.
+	skbCost = 2 << 10
+)
+
+// room is how many bytes a TCP socket is sure to take now: none where its buffer
+// is nearly full, which is long before epoll says that it can be written to
+// again.
+func (s *socket) room() int {
+	var info [9]uint32 // struct sk_meminfo, see sock_diag(7)
+	size := uint32(unsafe.Sizeof(info))
+	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(s.fd), unix.SOL_SOCKET, unix.SO_MEMINFO, uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
+	if errno != 0 {
+		return 0
+	}
+	const sndbuf, queued = 3, 5
+	free := int(info[sndbuf]) - int(info[queued])
+	if free <= sureRoom {
+		return 0
+	}
+	// Half, for the segments' own cost where they are small.
+	return max(sureRoom/2, (free-2*skbCost)/2)
+}
+
+// finish closes the connection after all that was sent. What the client has sent
+// meanwhile is read, as the close would otherwise reset the connection under the
+// last events.
+func (s *socket) finish(scratch []byte) {
+	if s.tls != nil && s.room() > 0 {
+		_ = s.tls.CloseWrite()
+	}
+	for range 64 {
+		if n, _ := unix.Read(int(s.fd), scratch); n < len(scratch) {
+			break
+		}
+	}
+	s.close()
+}
+
+// abort closes the connection of a client that takes nothing: the system need
+// not keep for it what it has not taken.
+func (s *socket) abort() {
+	_ = unix.SetsockoptLinger(int(s.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	s.close()
+}
+
+func (s *socket) close() {
+	if s.tls != nil {
+		_ = s.tls.NetConn().Close()
+		return
+	}
+	_ = unix.Close(int(s.fd))
+}
