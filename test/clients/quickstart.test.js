@@ -25,6 +25,11 @@ test("the quickstart's page follows its quotes", async (t) => {
   const page = await browser.newPage();
   const errors = [];
   page.on("pageerror", (error) => errors.push(`${error}`));
+  const codings = []; // of the streams
+  page.on("response", (response) => {
+    const header = response.headers();
+    if (header["content-type"]?.startsWith("text/event-stream")) codings.push(header["content-encoding"]);
+  });
   await page.goto(`http://127.0.0.1:${cut.port}/`);
   const number = async (id) => Number((await page.locator(id).textContent()).replaceAll(/[^\d]/g, ""));
   const text = (id) => page.locator(id).textContent();
@@ -49,4 +54,5 @@ test("the quickstart's page follows its quotes", async (t) => {
   });
   if (process.env.SCREENSHOT) await page.screenshot({ path: process.env.SCREENSHOT });
   assert.deepEqual(errors, []);
+  assert.deepEqual([...new Set(codings)], ["gzip"], "the browser decoded compressed streams, the second one joined in the middle");
 });
