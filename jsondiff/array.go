@@ -138,14 +138,7 @@ func (w *walk) alignArray(a *arrayWalk, f frame, size, count int) (muted bool) {
 // what is left over by place, because to edit or replace an element costs less
 // than to remove one and add another.
 func (w *walk) pairElements(a *arrayWalk) {
-	a.mate = grow(a.mate, len(a.born))
-	a.stays = grow(a.stays, len(a.born))
-	a.taken = grow(a.taken, len(a.gone))
-	clear(a.stays)
-	clear(a.taken)
-	for j := range a.mate {
-		a.mate[j] = -1
-	}
+	a.separate()
 	a.strangers = false
 	if len(a.gone) == 0 || len(a.born) == 0 {
 		return
@@ -172,6 +165,18 @@ func (w *walk) pairElements(a *arrayWalk) {
 		}
 	}
 	a.pairByPlace()
+}
+
+// separate leaves every element without a mate.
+func (a *arrayWalk) separate() {
+	a.mate = grow(a.mate, len(a.born))
+	a.stays = grow(a.stays, len(a.born))
+	a.taken = grow(a.taken, len(a.gone))
+	clear(a.stays)
+	clear(a.taken)
+	for j := range a.mate {
+		a.mate[j] = -1
+	}
 }
 
 // strangersToTry is how many pairs tell what the others will be like.

@@ -1,6 +1,9 @@
 package jsondiff
 
-import "bytes"
+import (
+	"bytes"
+	"math"
+)
 
 // followArray walks the elements of the array at n.
 //
@@ -159,14 +162,30 @@ func (w *walk) followArray(o int32, n int, self int32, f frame, since mark) (end
 	return end, muted
 }
 
-// crossing tells whether more than one keyed element left its place.
+// crossing tells whether more than one keyed element left its place, or, without
+// a key, more elements than they passed on their way.
 func (w *walk) crossing(a *arrayWalk, key []byte) bool {
-	if key == nil || len(a.gone) < 2 || len(a.born) < 2 {
+	if len(a.gone) < 2 || len(a.born) < 2 {
 		return false
 	}
-	w.pairElements(a)
-	a.findMovers()
-	return len(a.movers) > 1
+	if key != nil {
+		w.pairElements(a)
+		a.findMovers()
+		return len(a.movers) > 1
+	}
+	a.separate()
+	w.pairByContent(a)
+	left, first, last := int32(0), int32(math.MaxInt32), int32(0)
+	for j, i := range a.mate {
+		if i < 0 {
+			continue
+		}
+		if from, to := gap(a.gone, int(i)), gap(a.born, j); from != to {
+			left++
+			first, last = min(first, from, to), max(last, from, to)
+		}
+	}
+	return left > 0 && left > last-first
 }
 
 // surelySame tells, before the new element is read, that it is the old one,
