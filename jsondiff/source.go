@@ -97,17 +97,10 @@ func (t tape) close(i int32, k kind, length, words int) tape {
 	return append(t, lastFlag|word(length))
 }
 
-// shift moves the offsets of all values.
-func (t tape) shift(by int) {
-	if by == 0 {
-		return
-	}
-	for i, w := range t {
-		// Last words have no offset. The sum carries into no other field, as
-		// the offset stays within its own.
-		t[i] = w + word(by)&^word(int64(w)>>63)
-	}
-}
+// shifted is a word of a value whose text stands shifted. A last word has no
+// offset. The sum carries into no other field, as the offset stays within its
+// own.
+func (w word) shifted(by word) word { return w + by&^word(int64(w)>>63) }
 
 // source is a valid text with its tape.
 type source struct {

@@ -30,9 +30,9 @@ func (w *walk) unfold(from int32, since mark) {
 func (w *walk) assemble(dst tape, from int32, splices []splice) tape {
 	for _, s := range splices {
 		dst = append(dst, w.new.tape[from:s.at]...)
-		n := len(dst)
-		dst = append(dst, w.old.tape[s.from:s.to]...)
-		dst[n:].shift(int(s.shift))
+		for _, old := range w.old.tape[s.from:s.to] {
+			dst = append(dst, old.shifted(word(s.shift)))
+		}
 		from = s.at
 	}
 	return append(dst, w.new.tape[from:]...)
@@ -55,23 +55,38 @@ func (w *walk) commit() tape {
 	// so nothing is written over before it has moved.
 	to := int32(0)
 	for _, s := range w.splices {
-		if to += s.to - s.from; s.at+to < s.to {
-			copy(t[s.at+to-(s.to-s.from):], t[s.from:s.to])
+		if at := s.at + to; at < s.from || at == s.from && s.shift != 0 {
+			t.move(at, s)
 		}
+		to += s.to - s.from
 	}
 	end := int32(len(w.new.tape))
 	for i := len(w.splices) - 1; i >= 0; i-- {
 		s := w.splices[i]
-		at := s.at + to
-		copy(t[at:], w.new.tape[s.at:end])
+		copy(t[s.at+to:], w.new.tape[s.at:end])
 		end = s.at
-		if to -= s.to - s.from; at > s.to {
-			copy(t[s.at+to:], t[s.from:s.to])
+		to -= s.to - s.from
+		if at := s.at + to; at > s.from {
+			t.move(at, s)
 		}
-		t[s.at+to : at].shift(int(s.shift))
 	}
 	copy(t, w.new.tape[:end])
 	return t[:size]
+}
+
+// move takes over a splice within the memory of the old tape.
+func (t tape) move(at int32, s splice) {
+	from, by := t[s.from:s.to], word(s.shift)
+	to := t[at:][:len(from)]
+	if at <= s.from {
+		for i, old := range from {
+			to[i] = old.shifted(by)
+		}
+		return
+	}
+	for i := len(from) - 1; i >= 0; i-- {
+		to[i] = from[i].shifted(by)
+	}
 }
 
 // inOrder tells whether the splices follow each other in the old tape, too.
