@@ -64,7 +64,8 @@ type Differ struct {
 	// document is the published text. Where it is nil, the base's own text,
 	// without its white space, is the document and was not asked for yet.
 	document []byte
-	shared   bool // somebody else knows the base's text
+	given    bool // the base's own text was given as the document
+	lent     bool // the base's text is the caller's
 }
 
 // NewDiffer makes a Differ without a document.
@@ -135,7 +136,7 @@ func (d *Differ) Next(text []byte) (Change, error) {
 		// The same document, written otherwise: compare with the new spelling
 		// from now on, but let the document keep its bytes.
 		document := d.document
-		if document == nil && d.shared {
+		if d.given {
 			document = d.base.text
 		}
 		s.copyText()
@@ -187,16 +188,16 @@ func textRoom(n int) int { return n/4 + 256 + pad }
 // retain makes the new document the base. The memory of the one before serves
 // the next comparison, unless somebody else knows its text.
 func (d *Differ) retain(s *scratch) {
-	old, shared := d.base, d.shared
+	old, free := d.base.text, !d.given && !d.lent
 	d.base = s.walk.new.source
 	d.base.tape = s.walk.commit()
-	d.document, d.shared = nil, s.lent
+	d.document, d.given, d.lent = nil, false, s.lent
 	if s.lent {
 		return
 	}
 	s.text = nil
-	if !shared && old.text != nil {
-		s.text = old.text[:cap(old.text)]
+	if free && old != nil {
+		s.text = old[:cap(old)]
 	}
 }
 
@@ -212,7 +213,7 @@ func (d *Differ) Document() []byte {
 	case d.base.spaced:
 		d.document = appendCompact(make([]byte, 0, compactLen(d.base.text)), d.base.text)
 	default:
-		d.shared = true
+		d.given = true
 		return d.base.text[:len(d.base.text):len(d.base.text)]
 	}
 	return d.document

@@ -145,6 +145,13 @@ func TestNextRetains(t *testing.T) {
 		t.Errorf("documents %s, %s", first, d.Document())
 	}
 	d = NewDiffer(Options{})
+	read(`[ 1 ]`, First)
+	read(`[1 ]`, Unchanged)
+	if string(d.Document()) != `[1]` {
+		t.Errorf("document %s, want no white space", d.Document())
+	}
+
+	d = NewDiffer(Options{})
 	retained := append(make([]byte, 0, 64), `{"b":[1,2,3],"a":3}`...)
 	d.Next(retained)
 	if &d.Document()[0] != &retained[0] {
