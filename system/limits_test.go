@@ -72,9 +72,9 @@ poll_sse /own ` + u.url("/doc") + ` {
 		// Its place is free as soon as the server has noticed.
 		for end := time.Now().Add(patience); ; {
 			resp := openStream(t, s, w, "/few")
-			line := awaitLine(t, bufio.NewReader(resp.Body), "event: ")
+			line := awaitLine(t, bufio.NewReader(resp.Body), "data: ")
 			resp.Body.Close()
-			if line != "event: status" {
+			if !strings.Contains(line, `"state":"refused"`) {
 				break
 			}
 			if time.Now().After(end) {
