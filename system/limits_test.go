@@ -56,7 +56,7 @@ func TestLimits(t *testing.T) {
 	interval 100ms
 	max_subscribers 2
 }
-poll_sse /own ` + u.url("/doc") + ` {
+poll_sse /own ` + u.url("/own") + ` {
 	interval 100ms
 	forward X-User
 	max_sources 8
