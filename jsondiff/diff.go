@@ -174,7 +174,7 @@ func (w *walk) distinctOld(o int32) bool {
 	// A few names are compared with each other, more are hashed.
 	var few [8]int32
 	n := 0
-	for c := w.old.tape.inside(o); c < end; c = w.old.tape.next(c) {
+	for c := t.inside(o); c < end; c = t.next(c) {
 		if n == len(few) {
 			n++
 			break
@@ -254,6 +254,7 @@ func (w *walk) pairFew(o, oEnd, n, nEnd int32) bool {
 	few := w.few[:0]
 	for c := w.new.tape.inside(n); c < nEnd; c = w.new.tape.next(c) {
 		if len(few) == fewMembers {
+			w.few = few
 			return false
 		}
 		name := w.new.name(c)

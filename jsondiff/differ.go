@@ -137,7 +137,7 @@ func (d *Differ) Next(text []byte) (Change, error) {
 		// from now on, but let the document keep its bytes.
 		document := d.document
 		if d.given {
-			document = d.base.text
+			document = slices.Clip(d.base.text)
 		}
 		s.copyText()
 		d.retain(s)
@@ -202,8 +202,8 @@ func (d *Differ) retain(s *scratch) {
 }
 
 // Document is the text of the document that was last returned as First or
-// Changed, without white space outside of strings and otherwise as it came. It
-// is nil before the first. It is never written again, and the caller may not
+// Changed, without white space outside of strings and otherwise as it stood when
+// Document was first asked for it. It is nil before the first. It is never written again, and the caller may not
 // write it either.
 func (d *Differ) Document() []byte {
 	switch {

@@ -141,6 +141,11 @@ func TestNextRetains(t *testing.T) {
 	read(`{"b":[1,2,3],"a":1}`, Changed)
 	read(` {"b":[1,2,3],"a":1}`, Unchanged)
 	read(`{"b":[1,2,3],"a":2}`, Changed)
+	d.Document()
+	read(`{"a":2,"b":[1,2,3]}`, Unchanged)
+	if doc := d.Document(); cap(doc) != len(doc) {
+		t.Error("a document has room behind it, which is the next text's")
+	}
 	if string(first) != `{"a":1,"b":[1,2]}` || string(d.Document()) != `{"b":[1,2,3],"a":2}` {
 		t.Errorf("documents %s, %s", first, d.Document())
 	}

@@ -51,7 +51,7 @@ func (w *walk) splice(from, to int32) {
 // repeat takes one value over, whose name may be farther away in the new text.
 func (w *walk) repeat(o int32, back int) {
 	t := w.old.tape
-	first := firstWord(t.off(o)+w.lock.shift, back) | t[o]&^firstWord(offMask, farName)
+	first := firstWord(t.off(o)+w.lock.shift, back) | t[o]&^(offMask|farName<<backShift)
 	if t[o]&wideFlag != 0 || first-word(w.lock.shift) == t[o] {
 		w.splice(o, t.next(o))
 		return
@@ -311,7 +311,7 @@ func (w *walk) rewriteObject(o int32, n int, at int32, f frame, since mark, mute
 		w.patch.muted--
 	}
 	w.patch.out = w.patch.out[:f.start]
-	w.back(since)
+	w.drop(since)
 	p.tape = p.tape[:at+1]
 	p.tape[at] &^= distinctFlag
 	p.leave()

@@ -29,7 +29,8 @@ const (
 //
 // A longer value, or one that holds more words, is wide: the words to the next
 // value have the bits of length and distance as well, a last word behind
-// everything in it has the length, and the name has to be searched for.
+// everything in it has the length, and the name has to be searched for. Its
+// highest bit tells a last word from a first one.
 type tape []word
 
 type word uint64

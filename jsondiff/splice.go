@@ -12,18 +12,18 @@ type mark struct {
 
 func (w *walk) mark() mark { return mark{len(w.splices), w.spliced} }
 
-// back drops the splices made since then.
-func (w *walk) back(m mark) {
+// drop forgets the splices made since then.
+func (w *walk) drop(m mark) {
 	w.splices, w.spliced = w.splices[:m.splices], m.spliced
 }
 
-// unfold copies the splices since then, that the new tape is whole from a word
-// on.
+// unfold carries out the splices since then, all of which lie behind a word:
+// from there on the new tape can be read as the old one can.
 func (w *walk) unfold(from int32, since mark) {
 	t := w.new.tape
 	w.spare = w.assemble(w.spare[:0], from, w.splices[since.splices:])
 	w.new.tape = append(t[:from], w.spare...)
-	w.back(since)
+	w.drop(since)
 }
 
 // assemble appends the new tape from a word on, which splices lie in.
@@ -43,8 +43,8 @@ func (w *walk) assemble(dst tape, from int32, splices []splice) tape {
 // gone after that.
 func (w *walk) commit() tape {
 	t, size := w.old.tape, len(w.new.tape)+int(w.spliced)
-	if size > cap(t) || cap(t) > size+tapeRoom(size) || !w.inOrder() {
-		if cap(w.spare) < size || cap(w.spare) > size+tapeRoom(size) {
+	if !t.fits(size) || !w.inOrder() {
+		if !w.spare.fits(size) {
 			w.spare = make(tape, 0, size+tapeRoom(size)/2)
 		}
 		w.spare, t = t, w.assemble(w.spare[:0], 0, w.splices)
@@ -100,6 +100,10 @@ func (w *walk) inOrder() bool {
 	}
 	return true
 }
+
+// fits tells whether a tape's memory has room for so many words, and not for
+// many more.
+func (t tape) fits(size int) bool { return size <= cap(t) && cap(t) <= size+tapeRoom(size) }
 
 // tapeRoom is how many words a tape may have beside those that it needs.
 func tapeRoom(size int) int { return size/8 + 32 }
