@@ -184,7 +184,7 @@ func (w *writer) take(s *direct) {
 	}
 	w.slots[s.slot].stream = s
 	w.streams++
-	s.index = len(s.group.streams)
+	s.index = int32(len(s.group.streams))
 	s.group.streams = append(s.group.streams, s)
 	if s.group.left > 0 {
 		s.group.left++ // it stands in the round, and takes no other's turn
