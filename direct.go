@@ -45,6 +45,9 @@ type direct struct {
 // socket is a connection that was taken over.
 type socket struct {
 	fd int32
+	// sure is how much more of its buffer a socket with TLS may use up before
+	// it is asked again how much is free.
+	sure int32
 	// tls encrypts what is written, and owns the descriptor; nil where there
 	// is no TLS.
 	tls *tls.Conn

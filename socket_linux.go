@@ -51,7 +51,7 @@ func newSocket(c net.Conn) (socket, error) {
 	// socket still takes what we write. Unix sockets do not know it.
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(2*writeTimeout/time.Millisecond))
 	if secure != nil {
-		// room counts on it that nothing but the buffer's size is a limit.
+		// encrypt counts on it that nothing but the buffer's size is a limit.
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, 1<<31-1); err != nil {
 			return socket{}, err
 		}
@@ -82,10 +82,13 @@ func (s *socket) send(b []byte) (int, unix.Errno) {
 // encrypt writes no more than the socket is sure to have room for: a record that
 // was written in part cannot be left until later, and the writer must not wait.
 func (s *socket) encrypt(b []byte) (int, unix.Errno) {
-	n := min(len(b), s.room())
-	if n == 0 {
+	if int(s.sure) < cost(len(b)) {
+		s.sure = int32(min(s.free(), 1<<30))
+	}
+	if s.sure <= minFree {
 		return 0, unix.EAGAIN
 	}
+	n := min(len(b), max(minFree/2, (int(s.sure)-cost(0))/2))
 	// Should a write block all the same, as it may where the system has no
 	// memory for sockets left, then not for long. Now and then is enough.
 	if clock := now(); s.limit-clock < longestWrite {
@@ -97,44 +100,42 @@ func (s *socket) encrypt(b []byte) (int, unix.Errno) {
 	if _, err := s.tls.Write(b[:n]); err != nil {
 		return 0, unix.EPIPE
 	}
+	s.sure = max(0, s.sure-int32(cost(n)))
 	return n, 0
 }
 
 const (
 	// longestWrite is how long a write through TLS may at least take.
-	longestWrite = time.Second
-	// sureRoom is what a socket's buffer takes in any case as long as it is
-	// not full: its size is counted after it was exceeded.
-	sureRoom = 1 << 10
-	// skbCost is more than what the system counts for a segment beside its
-	// bytes.
-	skbCost = 2 << 10
+	longestWrite = 5 * time.Second
+	// minFree is how much of a socket's buffer must be free for anything to
+	// be written, half of it then. The system counts a buffer as full only
+	// after its size was exceeded, and tells epoll that it is not when far
+	// more than this is free, so a stream that waits will be told.
+	minFree = 1 << 10
 )
 
-// room is how many bytes a TCP socket is sure to take now: none where its buffer
-// is nearly full, which is long before epoll says that it can be written to
-// again.
-func (s *socket) room() int {
-	var info [9]uint32 // struct sk_meminfo, see sock_diag(7)
+// cost is more than n bytes can use up of a socket's buffer, where the system
+// counts more than 1 KiB for each segment beside its bytes.
+func cost(n int) int { return 2*n + 4<<10 }
+
+// free is how much of a TCP socket's buffer is free now. That only grows while
+// nothing is written, unless the system has no memory left for sockets.
+func (s *socket) free() int {
+	var info [9]uint32 // see SO_MEMINFO in sock_diag(7)
 	size := uint32(unsafe.Sizeof(info))
 	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(s.fd), unix.SOL_SOCKET, unix.SO_MEMINFO, uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
 	if errno != 0 {
 		return 0
 	}
 	const sndbuf, queued = 3, 5
-	free := int(info[sndbuf]) - int(info[queued])
-	if free <= sureRoom {
-		return 0
-	}
-	// Half, for the segments' own cost where they are small.
-	return max(sureRoom/2, (free-2*skbCost)/2)
+	return int(info[sndbuf]) - int(info[queued])
 }
 
 // finish closes the connection after all that was sent. What the client has sent
 // meanwhile is read, as the close would otherwise reset the connection under the
 // last events.
 func (s *socket) finish(scratch []byte) {
-	if s.tls != nil && s.room() > 0 {
+	if s.tls != nil && s.free() > minFree {
 		_ = s.tls.CloseWrite()
 	}
 	for range 64 {
