@@ -314,7 +314,13 @@ func (w *writer) handle(n int) {
 			}
 		}
 		if e.Events&unix.EPOLLOUT != 0 && s.blocked {
+			taken := s.bytes
 			w.unblock(s)
+			if w.slots[e.Fd].stream == s && s.blocked && s.bytes == taken {
+				// Too little to be sure of, for TLS. Epoll would tell the
+				// same again at once: the sweep looks again.
+				_ = w.watchFor(s, unix.EPOLL_CTL_MOD, 0)
+			}
 		}
 	}
 }
@@ -349,6 +355,16 @@ func (w *writer) sweep() {
 		s := w.slots[i].stream
 		if s == nil {
 			continue
+		}
+		if s.blocked {
+			// Epoll tells of room only when a third of the buffer is free,
+			// for which a slow client can take longer than it may.
+			if w.unblock(s); w.slots[i].stream == nil {
+				continue
+			}
+			if s.blocked {
+				_ = w.watchFor(s, unix.EPOLL_CTL_MOD, unix.EPOLLOUT)
+			}
 		}
 		d := s.terms.drain
 		if !s.drained && d.spread >= 0 && isClosed(d.reload) {

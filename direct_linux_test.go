@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 	"unsafe"
@@ -32,6 +33,7 @@ type directRig struct {
 	n      int // versions published
 	listen net.Listener
 	secure *tls.Config // nil: connections are plain
+	dialer net.Dialer
 }
 
 func newDirectRig(t *testing.T) *directRig {
@@ -98,7 +100,7 @@ type directClient struct {
 
 // connect opens a stream and returns the client's end.
 func (rig *directRig) connect() directClient {
-	c, err := net.Dial("tcp", rig.listen.Addr().String())
+	c, err := rig.dialer.Dial("tcp", rig.listen.Addr().String())
 	if err != nil {
 		rig.t.Fatal(err)
 	}
@@ -115,6 +117,9 @@ func (rig *directRig) connect() directClient {
 			rig.t.Fatal(err)
 		}
 		end.Conn, served = conn, secure
+	}
+	if secure, ok := served.(*tls.Conn); ok && !canMeasure(secure) {
+		rig.t.Fatal("the socket cannot be measured")
 	}
 	sock, err := newSocket(served)
 	if err != nil {
@@ -297,6 +302,36 @@ func TestDirectStuckClientIsGivenUp(t *testing.T) {
 			rig.publish(1 << 20)
 		}
 		rig.awaitSubscribers(1)
+	})
+}
+
+// A client with a tiny window, which it never opens, makes each segment cost far
+// more memory than it has bytes. A write that blocked on it would stop everybody
+// and end the stream.
+func TestDirectTinyWindowStopsNobody(t *testing.T) {
+	eachWay(t, func(t *testing.T, rig *directRig) {
+		rig.dialer.Control = func(_, _ string, raw syscall.RawConn) error {
+			return raw.Control(func(fd uintptr) {
+				_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 1)
+				_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_MAXSEG, 88)
+			})
+		}
+		for range 4 {
+			rig.connect() // never reads
+		}
+		rig.dialer.Control = nil
+		quick := rig.connect()
+		const versions = 40
+		done := make(chan int)
+		go func() { done <- rig.follow(quick, versions) }()
+		for range versions {
+			rig.publish(64 << 10)
+			time.Sleep(2 * time.Millisecond)
+		}
+		<-done
+		if n := rig.subscribers(); n != 5 {
+			t.Errorf("%d streams are left of 5", n)
+		}
 	})
 }
 

@@ -50,12 +50,6 @@ func newSocket(c net.Conn) (socket, error) {
 	// A network that vanishes is noticed after this time also where the
 	// socket still takes what we write. Unix sockets do not know it.
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(2*writeTimeout/time.Millisecond))
-	if secure != nil {
-		// encrypt counts on it that nothing but the buffer's size is a limit.
-		if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, 1<<31-1); err != nil {
-			return socket{}, err
-		}
-	}
 	return socket{fd: int32(fd), tls: secure}, nil
 }
 
@@ -79,16 +73,38 @@ func (s *socket) send(b []byte) (int, unix.Errno) {
 	return int(n), 0
 }
 
+// canMeasure tells whether the socket under c says how much of its buffer is
+// free, and has it count for nothing else. A multipath socket, which Go accepts
+// where a client asks for one, does not.
+func canMeasure(c *tls.Conn) bool {
+	tcp, ok := c.NetConn().(*net.TCPConn)
+	if !ok {
+		return false
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return false
+	}
+	can := false
+	err = raw.Control(func(fd uintptr) {
+		protocol, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PROTOCOL)
+		s := socket{fd: int32(fd)}
+		can = err == nil && protocol == unix.IPPROTO_TCP && s.free() > 0 &&
+			unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, 1<<31-1) == nil
+	})
+	return err == nil && can
+}
+
 // encrypt writes no more than the socket is sure to have room for: a record that
 // was written in part cannot be left until later, and the writer must not wait.
 func (s *socket) encrypt(b []byte) (int, unix.Errno) {
 	if int(s.sure) < cost(len(b)) {
 		s.sure = int32(min(s.free(), 1<<30))
 	}
-	if s.sure <= minFree {
+	n := min(len(b), fits(int(s.sure)))
+	if n < min(len(b), leastPiece) {
 		return 0, unix.EAGAIN
 	}
-	n := min(len(b), max(minFree/2, (int(s.sure)-cost(0))/2))
 	// Should a write block all the same, as it may where the system has no
 	// memory for sockets left, then not for long. Now and then is enough.
 	if clock := now(); s.limit-clock < longestWrite {
@@ -106,17 +122,23 @@ func (s *socket) encrypt(b []byte) (int, unix.Errno) {
 
 const (
 	// longestWrite is how long a write through TLS may at least take.
-	longestWrite = 5 * time.Second
-	// minFree is how much of a socket's buffer must be free for anything to
-	// be written, half of it then. The system counts a buffer as full only
-	// after its size was exceeded, and tells epoll that it is not when far
-	// more than this is free, so a stream that waits will be told.
-	minFree = 1 << 10
+	longestWrite = 2 * time.Second
+	// leastPiece is what is worth a record.
+	leastPiece = 16
+
+	// What the system counts of a buffer: more than 1 KiB for each segment,
+	// which a client can have as small as 36 bytes by never opening its
+	// window any wider; some for the segment begun before; and TLS's own
+	// bytes, 22 a record.
+	perByte   = 40
+	perWrite  = 2 << 10
+	perRecord = 32
 )
 
-// cost is more than n bytes can use up of a socket's buffer, where the system
-// counts more than 1 KiB for each segment beside its bytes.
-func cost(n int) int { return 2*n + 4<<10 }
+// cost is more than writing n bytes uses up of a socket's buffer, and fits how
+// many can be written with so much of it free.
+func cost(n int) int    { return perByte*(n+perRecord) + perWrite }
+func fits(free int) int { return max(0, (free-perWrite)/perByte-perRecord) }
 
 // free is how much of a TCP socket's buffer is free now. That only grows while
 // nothing is written, unless the system has no memory left for sockets.
@@ -135,7 +157,7 @@ func (s *socket) free() int {
 // meanwhile is read, as the close would otherwise reset the connection under the
 // last events.
 func (s *socket) finish(scratch []byte) {
-	if s.tls != nil && s.free() > minFree {
+	if s.tls != nil && fits(s.free()) > leastPiece {
 		_ = s.tls.CloseWrite()
 	}
 	for range 64 {

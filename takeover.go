@@ -54,8 +54,16 @@ func bareConn(c net.Conn) net.Conn {
 // change or keep its body. Those of Caddy do not with our headers (encode
 // leaves no-transform alone).
 func mayTakeOver(w http.ResponseWriter, r *http.Request) bool {
-	if !directDelivery || r.ProtoMajor != 1 || r.ProtoMinor != 1 || r.Context().Value(connKey{}) == nil {
+	if !directDelivery || r.ProtoMajor != 1 || r.ProtoMinor != 1 {
 		return false
+	}
+	switch c := r.Context().Value(connKey{}).(type) {
+	case nil:
+		return false
+	case *tls.Conn:
+		if !canMeasure(c) {
+			return false
+		}
 	}
 	if r.ContentLength != 0 || len(r.TransferEncoding) > 0 || r.Header.Get("Expect") != "" || len(r.Trailer) > 0 {
 		return false
@@ -121,7 +129,9 @@ func sendHeader(w http.ResponseWriter) (http.ResponseWriter, error) {
 // connection comes from the innermost writer: a wrapper's would keep the request
 // in memory and count bytes that are not its own.
 func takeOver(w http.ResponseWriter) (net.Conn, error) {
+	cutter := newCutter(innermost(w))
 	inner, err := sendHeader(w)
+	cutter.release()
 	if err != nil {
 		return nil, err
 	}
