@@ -483,3 +483,23 @@ func TestDirectStreamIsSmall(t *testing.T) {
 		t.Errorf("a stream has %d bytes, of which a delivery touches %d; want at most 256 and 128", all, hot)
 	}
 }
+
+// TestDirectSlowReaderKeepsItsStream has a client that takes more than it must,
+// but so little of a large buffer that epoll tells of no room in time.
+func TestDirectSlowReaderKeepsItsStream(t *testing.T) {
+	eachWay(t, func(t *testing.T, rig *directRig) {
+		rig.ws.patience = 2 * time.Second
+		c := rig.connect()
+		rig.follow(c, 0)
+		rig.publish(16 << 20)
+		piece := make([]byte, 64<<10)
+		for end := time.Now().Add(3 * rig.ws.patience); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
+			if _, err := io.ReadFull(c, piece); err != nil {
+				t.Fatal(err)
+			}
+			if n := rig.subscribers(); n != 1 {
+				t.Fatal("the stream of a client that reads was given up")
+			}
+		}
+	})
+}

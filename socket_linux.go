@@ -74,8 +74,8 @@ func (s *socket) send(b []byte) (int, unix.Errno) {
 }
 
 // canMeasure tells whether the socket under c says how much of its buffer is
-// free, and has it count for nothing else. A multipath socket, which Go accepts
-// where a client asks for one, does not.
+// free, and lifts the other limit that it may have. Sockets of other protocols,
+// as of multipath TCP, count otherwise.
 func canMeasure(c *tls.Conn) bool {
 	tcp, ok := c.NetConn().(*net.TCPConn)
 	if !ok {

@@ -75,7 +75,8 @@ func (s *stream) run(ctx context.Context) string {
 	defer r.leave()
 	s.cutter = newCutter(innermost(s.w))
 	defer s.cutter.release()
-	// The server's write_timeout is for answers that end.
+	// The cutter alone bounds writes. A write_timeout of the server's has been
+	// taken for a bound of the stream's age.
 	_ = s.control.SetWriteDeadline(time.Time{})
 	inner, err := sendHeader(s.w)
 	if err != nil {

@@ -203,8 +203,8 @@ func (d *Differ) retain(s *scratch) {
 
 // Document is the text of the document that was last returned as First or
 // Changed, without white space outside of strings and otherwise as it stood when
-// Document was first asked for it. It is nil before the first. It is never written again, and the caller may not
-// write it either.
+// Document was first asked for it. It is nil before the first. It is never
+// written again, and the caller may not write it either.
 func (d *Differ) Document() []byte {
 	switch {
 	case !d.first:
