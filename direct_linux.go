@@ -36,6 +36,7 @@ type writer struct {
 	free    []int32
 	streams int
 	due     []*group
+	served  int // streams since others were let run
 	clock   time.Duration
 	scratch []byte
 }
@@ -49,8 +50,13 @@ type slot struct {
 }
 
 const (
-	// turn is how many streams a writer serves before it lets others run.
+	// turn is how many streams of a group a writer serves before it looks
+	// at the other groups, its mail and its sockets.
 	turn = 64
+	// spell is how many streams it serves before it lets other goroutines
+	// run. That wakes a thread if one sleeps, which costs as much as many
+	// deliveries.
+	spell = 256
 	// sweepEvery is how often it looks for streams whose time is over.
 	sweepEvery = time.Second
 )
@@ -208,6 +214,7 @@ func (w *writer) round() {
 	keep := w.due[:0]
 	for _, g := range w.due {
 		for range min(turn, g.left) {
+			w.served++
 			if g.at >= len(g.streams) {
 				g.at = 0
 			}
@@ -225,7 +232,10 @@ func (w *writer) round() {
 		if g.left > 0 {
 			keep = append(keep, g)
 		}
-		runtime.Gosched()
+		if w.served >= spell {
+			w.served = 0
+			runtime.Gosched()
+		}
 	}
 	clear(w.due[len(keep):])
 	w.due = keep

@@ -1,6 +1,7 @@
 package pollsse
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -54,7 +55,7 @@ type log struct {
 	mergeReaders atomic.Int32 // streams that want merge patches
 
 	mu        sync.Mutex
-	wake      chan struct{} // closed and replaced at each publication
+	wake      chan struct{} // closed at the next publication; nil where nobody waits
 	head      uint64        // position of the newest publication; a fresh cursor is 0
 	doc       *document     // nil before the first good poll, and once denied
 	status    status
@@ -70,14 +71,12 @@ type log struct {
 	changes    []change
 	changeSize int
 
-	// One for each encoding that somebody reads.
-	renditions map[renditionKey]*rendition
+	renditions []*rendition // one for each encoding that somebody reads
 }
 
 func newLog(limit int, now time.Time) *log {
 	return &log{
 		limit:     limit,
-		wake:      make(chan struct{}),
 		head:      1,
 		statusPos: 1,
 		status:    status{state: stateWaiting, since: now},
@@ -97,14 +96,15 @@ type publication struct {
 
 // publish appends p and wakes the streams if there is anything to tell them.
 func (l *log) publish(p publication) {
-	for _, woken := range l.record(p) {
+	var few [4]chan struct{}
+	for _, woken := range l.record(few[:0], p) {
 		close(woken) // without the lock: thousands may wait for it
 	}
 }
 
-// record appends p to the log and to each of its renditions. It returns what
-// is to be closed so that the readers wake.
-func (l *log) record(p publication) []chan struct{} {
+// record appends p to the log and to each of its renditions. It appends to woken
+// what is to be closed so that the readers wake.
+func (l *log) record(woken []chan struct{}, p publication) []chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	news := !l.polled // whoever waits for the first poll wants to know in any case
@@ -134,11 +134,13 @@ func (l *log) record(p publication) []chan struct{} {
 		l.denial = p.denial
 	}
 	if !news {
-		return nil
+		return woken
 	}
 	l.head = pos
-	woken := append(make([]chan struct{}, 0, 1+len(l.renditions)), l.wake)
-	l.wake = make(chan struct{})
+	if l.wake != nil {
+		woken = append(woken, l.wake)
+		l.wake = nil
+	}
 	for _, r := range l.renditions {
 		woken = append(woken, r.advance())
 	}
@@ -164,10 +166,7 @@ func (l *log) append(pos uint64, doc *document, c change) {
 		l.changeSize -= len(old.patch) + len(old.merge)
 		drop++
 	}
-	if drop > 0 {
-		// Copied, so that the dropped patches can be collected.
-		l.changes = append([]change(nil), l.changes[drop:]...)
-	}
+	l.changes = slices.Delete(l.changes, 0, drop)
 }
 
 // locate finds the position at which a version was last published.
@@ -216,6 +215,9 @@ type view struct {
 func (l *log) view() view {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.wake == nil {
+		l.wake = make(chan struct{})
+	}
 	return view{l.doc, l.status, l.validated, l.polled, l.denial, l.wake}
 }
 

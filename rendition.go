@@ -1,6 +1,7 @@
 package pollsse
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -75,8 +76,10 @@ const firstSeq = 2
 func (l *log) join(key renditionKey) *rendition {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	r := l.renditions[key]
-	if r == nil {
+	var r *rendition
+	if i := slices.IndexFunc(l.renditions, func(r *rendition) bool { return r.key == key }); i >= 0 {
+		r = l.renditions[i]
+	} else {
 		r = &rendition{key: key, log: l, spoken: time.Now()}
 		t := &tail{seq: firstSeq, pos: l.head, ended: l.denial != nil, wake: make(chan struct{})}
 		if key.gzip {
@@ -85,10 +88,7 @@ func (l *log) join(key renditionKey) *rendition {
 		t.next = r.beginEpoch(firstSeq)
 		r.tail.Store(t)
 		r.silence = time.AfterFunc(key.heartbeat, r.beat)
-		if l.renditions == nil {
-			l.renditions = make(map[renditionKey]*rendition)
-		}
-		l.renditions[key] = r
+		l.renditions = append(l.renditions, r)
 	}
 	r.readers++
 	if key.enc.format == formatMerge {
@@ -110,7 +110,8 @@ func (r *rendition) leave() {
 	if r.readers--; r.readers == 0 {
 		r.silence.Stop()
 		r.epochs.close()
-		delete(l.renditions, r.key)
+		i := slices.Index(l.renditions, r)
+		l.renditions = slices.Delete(l.renditions, i, i+1)
 	}
 }
 
@@ -165,7 +166,7 @@ func (r *rendition) alone(plain []byte) block {
 func (r *rendition) beat() {
 	l := r.log
 	l.mu.Lock()
-	if l.renditions[r.key] != r {
+	if r.readers == 0 {
 		l.mu.Unlock()
 		return
 	}
