@@ -275,6 +275,9 @@ func (w *writer) serve(s *direct) {
 		case unix.EAGAIN:
 			w.block(s)
 			return
+		case unix.ENOBUFS, unix.ENOMEM:
+			w.close(s, endedWrite)
+			return
 		default:
 			w.close(s, endedClient)
 			return

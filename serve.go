@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/netip"
 	"strconv"
@@ -88,6 +89,9 @@ func (h *Handler) serveStream(w http.ResponseWriter, r *http.Request, s *source,
 			h.logger.Debug("taking over a connection", zap.Error(err))
 		}
 		return nil // the header is out
+	}
+	if c, ok := r.Context().Value(connKey{}).(net.Conn); ok {
+		noticeLoss(c)
 	}
 	st := &stream{
 		w:        w,

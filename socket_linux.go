@@ -2,14 +2,20 @@ package pollsse
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
+	"os"
 	"syscall"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
+
+// lossTime is how long the client of a stream may leave everything that it is
+// sent unacknowledged.
+const lossTime = time.Minute
 
 // newSocket takes over a TCP or Unix connection, or TLS over TCP. On an error the
 // connection is still the caller's.
@@ -23,6 +29,7 @@ func newSocket(c net.Conn) (socket, error) {
 	if secure != nil {
 		c = secure.NetConn()
 	}
+	noticeLoss(c)
 	sc, ok := c.(syscall.Conn)
 	if !ok {
 		return socket{}, fmt.Errorf("%T has no descriptor", c)
@@ -47,10 +54,25 @@ func newSocket(c net.Conn) (socket, error) {
 	if secure == nil {
 		_ = c.Close()
 	}
-	// A network that vanishes is noticed after this time also where the
-	// socket still takes what we write. Unix sockets do not know it.
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(2*writeTimeout/time.Millisecond))
 	return socket{fd: int32(fd), tls: secure}, nil
+}
+
+// noticeLoss has the system end a TCP connection whose other end has not
+// acknowledged anything for lossTime, TLS over it or not: it would otherwise try
+// for 15 minutes to reach a client whose network has vanished.
+func noticeLoss(c net.Conn) {
+	if secure, ok := c.(*tls.Conn); ok {
+		c = secure.NetConn()
+	}
+	tcp, ok := c.(*net.TCPConn)
+	if !ok {
+		return
+	}
+	if raw, err := tcp.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) {
+			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(lossTime/time.Millisecond))
+		})
+	}
 }
 
 // turnAway ends the answer on a connection that no writer takes.
@@ -60,7 +82,7 @@ func turnAway(s socket) {
 }
 
 // send writes what the socket has room for, without blocking. EAGAIN says that
-// it has none.
+// it has none, ENOBUFS that the system has none for anybody.
 func (s *socket) send(b []byte) (int, unix.Errno) {
 	if s.tls != nil {
 		return s.encrypt(b)
@@ -113,7 +135,10 @@ func (s *socket) encrypt(b []byte) (int, unix.Errno) {
 			return 0, unix.EPIPE
 		}
 	}
-	if _, err := s.tls.Write(b[:n]); err != nil {
+	switch _, err := s.tls.Write(b[:n]); {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return 0, unix.ENOBUFS
+	case err != nil:
 		return 0, unix.EPIPE
 	}
 	s.sure = max(0, s.sure-int32(cost(n)))
