@@ -3,12 +3,16 @@ package system_test
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
 	"golang.org/x/sys/unix"
 )
 
@@ -29,8 +33,8 @@ poll_sse /handler ` + u.url("/doc") + ` {
 	delivery handler
 }
 `})
-	var lost []*net.TCPConn
-	for _, w := range []wire{http1, https1, http2} {
+	var lost []syscall.Conn
+	for _, w := range wires {
 		for _, path := range []string{"/direct", "/handler"} {
 			lost = append(lost, openTraced(t, s, w, path))
 		}
@@ -61,18 +65,34 @@ poll_sse /handler ` + u.url("/doc") + ` {
 }
 
 // openTraced opens a stream, reads a patch and returns the connection below it.
-func openTraced(t *testing.T, s *server, w wire, path string) *net.TCPConn {
+func openTraced(t *testing.T, s *server, w wire, path string) (below syscall.Conn) {
 	t.Helper()
 	client, base := s.client(w)
-	transport := client.Transport.(*http.Transport)
-	dial := transport.DialContext
-	if dial == nil {
-		dial = new(net.Dialer).DialContext
-	}
-	var conn net.Conn
-	transport.DialContext = func(ctx context.Context, network, address string) (c net.Conn, err error) {
-		conn, err = dial(ctx, network, address)
-		return conn, err
+	switch transport := client.Transport.(type) {
+	case *http.Transport:
+		dial := transport.DialContext
+		if dial == nil {
+			dial = new(net.Dialer).DialContext
+		}
+		transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+			c, err := dial(ctx, network, address)
+			below, _ = c.(*net.TCPConn)
+			return c, err
+		}
+	case *http3.Transport:
+		transport.Dial = func(ctx context.Context, address string, secure *tls.Config, config *quic.Config) (*quic.Conn, error) {
+			to, err := net.ResolveUDPAddr("udp4", address)
+			if err != nil {
+				return nil, err
+			}
+			c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+			if err != nil {
+				return nil, err
+			}
+			t.Cleanup(func() { c.Close() })
+			below = c
+			return quic.DialEarly(ctx, c, to, secure, config)
+		}
 	}
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, base+path, nil)
 	if err != nil {
@@ -90,14 +110,14 @@ func openTraced(t *testing.T, s *server, w wire, path string) *net.TCPConn {
 			t.Fatal(err)
 		}
 		if strings.HasPrefix(line, "event: patch") {
-			return conn.(*net.TCPConn)
+			return below
 		}
 	}
 }
 
 // vanish has the system drop whatever arrives for a connection, before it is
 // looked at: nothing is acknowledged, and nothing is refused.
-func vanish(t *testing.T, c *net.TCPConn) {
+func vanish(t *testing.T, c syscall.Conn) {
 	t.Helper()
 	raw, err := c.SyscallConn()
 	if err != nil {
