@@ -296,7 +296,14 @@ func TestDirectStuckClientIsGivenUp(t *testing.T) {
 	eachWay(t, func(t *testing.T, rig *directRig) {
 		rig.ws.patience = 500 * time.Millisecond
 		rig.connect() // never reads
-		quick := rig.connect()
+		trickle, quick := rig.connect(), rig.connect()
+		go func() {
+			for one := make([]byte, 1); ; time.Sleep(20 * time.Millisecond) {
+				if _, err := trickle.Read(one); err != nil {
+					return
+				}
+			}
+		}()
 		go func() { _, _ = io.Copy(io.Discard, quick) }()
 		for range 40 {
 			rig.publish(1 << 20)
