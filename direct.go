@@ -51,8 +51,6 @@ type socket struct {
 	// tls encrypts what is written, and owns the descriptor; nil where there
 	// is no TLS.
 	tls *tls.Conn
-	// limit is when a write through tls would fail rather than block.
-	limit time.Duration
 }
 
 // terms are what the streams of one configuration have in common.

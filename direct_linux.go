@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,6 +26,7 @@ const directDelivery = true
 type writer struct {
 	mail     mailbox
 	patience time.Duration // with a client that takes nothing
+	watchdog watchdog
 
 	epoll  *os.File
 	epfd   int
@@ -90,11 +92,15 @@ func newWriter(patience time.Duration) (*writer, error) {
 
 // run serves until exit is closed, ends every stream and returns.
 func (w *writer) run(exit <-chan struct{}) {
-	watcher := make(chan struct{})
+	watcher, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(watcher)
 		w.watch()
 	}()
+	var watched sync.WaitGroup
+	watched.Go(func() { w.watchdog.run(done) })
+	defer watched.Wait()
+	defer close(done)
 	sweep := time.NewTicker(sweepEvery)
 	defer sweep.Stop()
 	for {
@@ -261,7 +267,7 @@ func (w *writer) serve(s *direct) {
 			s.frames++
 			s.rest = b.framed
 		}
-		n, errno := s.send(s.rest)
+		n, errno := s.send(s.rest, &w.watchdog)
 		if n > 0 {
 			s.bytes += int64(n)
 			s.rest = s.rest[n:]

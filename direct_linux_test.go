@@ -11,10 +11,13 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/netip"
+	"os"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 	"unsafe"
 
@@ -508,5 +511,46 @@ func TestDirectSlowReaderKeepsItsStream(t *testing.T) {
 				t.Fatal("the stream of a client that reads was given up")
 			}
 		}
+	})
+}
+
+// A write that goes on as the client reads is left alone, however long all of
+// them take. One that nobody reads is ended.
+func TestWatchdogEndsBlockedWrite(t *testing.T) {
+	server := httptest.NewTLSServer(nil) // has a certificate
+	defer server.Close()
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		defer near.Close()
+		config := server.TLS.Clone()
+		config.SessionTicketsDisabled = true // their bytes would need a reader, too
+		conn, client := tls.Server(near, config), tls.Client(far, &tls.Config{InsecureSkipVerify: true})
+		go func() { _ = client.Handshake() }()
+		if err := conn.Handshake(); err != nil {
+			t.Fatal(err)
+		}
+		var d watchdog
+		done := make(chan struct{})
+		var running sync.WaitGroup
+		running.Go(func() { d.run(done) })
+		const writes = 10
+		go func() {
+			for range writes {
+				time.Sleep(longestWrite * 9 / 10)
+				_, _ = client.Read(make([]byte, 64))
+			}
+		}()
+		for range writes {
+			if err := d.write(conn, []byte("event")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		begun := time.Now()
+		err := d.write(conn, []byte("event"))
+		if took := time.Since(begun); !errors.Is(err, os.ErrDeadlineExceeded) || took < longestWrite || took > 2*longestWrite {
+			t.Errorf("after %s: %v", took, err)
+		}
+		close(done)
+		running.Wait()
 	})
 }

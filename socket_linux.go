@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
@@ -77,15 +78,15 @@ func noticeLoss(c net.Conn) {
 
 // turnAway ends the answer on a connection that no writer takes.
 func turnAway(s socket) {
-	_, _ = s.send([]byte(lastChunk))
+	_, _ = s.send([]byte(lastChunk), new(watchdog))
 	s.finish(make([]byte, 4<<10))
 }
 
 // send writes what the socket has room for, without blocking. EAGAIN says that
 // it has none, ENOBUFS that the system has none for anybody.
-func (s *socket) send(b []byte) (int, unix.Errno) {
+func (s *socket) send(b []byte, d *watchdog) (int, unix.Errno) {
 	if s.tls != nil {
-		return s.encrypt(b)
+		return s.encrypt(b, d)
 	}
 	// sendto(2) itself: unix.Sendto does not tell how much it has written.
 	n, _, errno := unix.Syscall6(unix.SYS_SENDTO, uintptr(s.fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
@@ -119,7 +120,7 @@ func canMeasure(c *tls.Conn) bool {
 
 // encrypt writes no more than the socket is sure to have room for: a record that
 // was written in part cannot be left until later, and the writer must not wait.
-func (s *socket) encrypt(b []byte) (int, unix.Errno) {
+func (s *socket) encrypt(b []byte, d *watchdog) (int, unix.Errno) {
 	if int(s.sure) < cost(len(b)) {
 		s.sure = int32(min(s.free(), 1<<30))
 	}
@@ -127,15 +128,7 @@ func (s *socket) encrypt(b []byte) (int, unix.Errno) {
 	if n < min(len(b), leastPiece) {
 		return 0, unix.EAGAIN
 	}
-	// Should a write block all the same, as it may where the system has no
-	// memory for sockets left, then not for long. Now and then is enough.
-	if clock := now(); s.limit-clock < longestWrite {
-		s.limit = clock + 2*longestWrite
-		if err := s.tls.SetWriteDeadline(started.Add(s.limit)); err != nil {
-			return 0, unix.EPIPE
-		}
-	}
-	switch _, err := s.tls.Write(b[:n]); {
+	switch err := d.write(s.tls, b[:n]); {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return 0, unix.ENOBUFS
 	case err != nil:
@@ -143,6 +136,41 @@ func (s *socket) encrypt(b []byte) (int, unix.Errno) {
 	}
 	s.sure = max(0, s.sure-int32(cost(n)))
 	return n, 0
+}
+
+// watchdog ends a write through TLS that blocks all the same, as one may where
+// the system has no memory for sockets left. Deadlines would do it too, but each
+// connection needs its own, which is then renewed all the time.
+type watchdog struct {
+	conn   atomic.Pointer[tls.Conn] // that is written to
+	writes atomic.Uint64            // how many have begun and ended: odd during one
+}
+
+func (d *watchdog) write(c *tls.Conn, b []byte) error {
+	d.conn.Store(c)
+	d.writes.Add(1)
+	_, err := c.Write(b)
+	d.writes.Add(1)
+	return err
+}
+
+// run ends each write that it finds twice, until done is closed.
+func (d *watchdog) run(done <-chan struct{}) {
+	look := time.NewTicker(longestWrite)
+	defer look.Stop()
+	for last := uint64(0); ; {
+		select {
+		case <-done:
+			return
+		case <-look.C:
+		}
+		c := d.conn.Load() // before the count, so that it is the connection of that write
+		n := d.writes.Load()
+		if n == last && n%2 == 1 {
+			_ = c.SetWriteDeadline(time.Now())
+		}
+		last = n
+	}
 }
 
 const (
