@@ -20,6 +20,6 @@ type writer struct{ mail mailbox }
 func newWriter(time.Duration) (*writer, error) { return nil, errNoWriter }
 func (*writer) run(<-chan struct{})            {}
 func newSocket(net.Conn) (socket, error)       { return socket{}, errNoWriter }
-func noticeLoss(net.Conn)                      {}
+func noticeLoss(net.Conn, time.Duration)       {}
 func turnAway(socket)                          {}
 func canMeasure(*tls.Conn) bool                { return false }

@@ -91,7 +91,11 @@ func (h *Handler) serveStream(w http.ResponseWriter, r *http.Request, s *source,
 		return nil // the header is out
 	}
 	if c, ok := r.Context().Value(connKey{}).(net.Conn); ok {
-		noticeLoss(c)
+		noticeLoss(c, lossTime)
+		if r.ProtoMajor == 1 {
+			// What the connection is used for next may pause for longer.
+			defer noticeLoss(c, 0)
+		}
 	}
 	st := &stream{
 		w:        w,

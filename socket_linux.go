@@ -14,10 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lossTime is how long the client of a stream may leave everything that it is
-// sent unacknowledged.
-const lossTime = time.Minute
-
 // newSocket takes over a TCP or Unix connection, or TLS over TCP. On an error the
 // connection is still the caller's.
 //
@@ -30,7 +26,7 @@ func newSocket(c net.Conn) (socket, error) {
 	if secure != nil {
 		c = secure.NetConn()
 	}
-	noticeLoss(c)
+	noticeLoss(c, lossTime)
 	sc, ok := c.(syscall.Conn)
 	if !ok {
 		return socket{}, fmt.Errorf("%T has no descriptor", c)
@@ -59,9 +55,10 @@ func newSocket(c net.Conn) (socket, error) {
 }
 
 // noticeLoss has the system end a TCP connection whose other end has not
-// acknowledged anything for lossTime, TLS over it or not: it would otherwise try
-// for 15 minutes to reach a client whose network has vanished.
-func noticeLoss(c net.Conn) {
+// acknowledged anything for so long, TLS over it or not. With 0 it does what it
+// does by itself: it tries for 15 minutes to reach a client whose network has
+// vanished.
+func noticeLoss(c net.Conn, after time.Duration) {
 	if secure, ok := c.(*tls.Conn); ok {
 		c = secure.NetConn()
 	}
@@ -71,7 +68,7 @@ func noticeLoss(c net.Conn) {
 	}
 	if raw, err := tcp.SyscallConn(); err == nil {
 		_ = raw.Control(func(fd uintptr) {
-			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(lossTime/time.Millisecond))
+			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(after/time.Millisecond))
 		})
 	}
 }

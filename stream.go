@@ -22,6 +22,9 @@ const (
 	writeTimeout = 30 * time.Second
 	// writePiece is how many bytes a client must take within writeTimeout.
 	writePiece = 64 << 10
+	// lossTime bounds how long a client may leave what it was sent
+	// unacknowledged.
+	lossTime = 2 * writeTimeout
 	// quickRetry bounds the pause after which a client that the server has
 	// sent away comes back; jitter keeps them from coming together.
 	quickRetry = time.Second
