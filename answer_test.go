@@ -2,15 +2,15 @@ package pollsse
 
 import (
 	"net/http"
-	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
 func TestAnswers(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		r := newRig(t, &Handler{Interval: 10 * second})
+		r := newRig(t, &Handler{Schedule: Schedule{Interval: 10 * second}})
 		r.up.set(` {"a" : 1}`)
 		got := r.get()
 		if got.Code != 200 || got.Body.String() != `{"a":1}` {
@@ -18,7 +18,7 @@ func TestAnswers(t *testing.T) {
 		}
 		tag := got.Header().Get("ETag")
 		for name, want := range map[string]string{
-			"Content-Type": "application/json", "Cache-Control": "no-cache", "Vary": "Accept, Prefer",
+			"Content-Type": "application/json", "Cache-Control": "no-cache", "Vary": "Accept, Prefer, Accept-Encoding",
 			"X-Content-Type-Options": "nosniff", "Age": "0", "Content-Length": "7",
 		} {
 			if v := got.Header().Get(name); v != want {
@@ -58,8 +58,9 @@ func TestAnswers(t *testing.T) {
 }
 
 func TestColdAnswers(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		r := newRig(t, &Handler{Timeout: 5 * second})
+		r := newRig(t, &Handler{Schedule: Schedule{Timeout: 5 * second}})
 		gate := make(chan struct{})
 		r.up.answer(func(q *http.Request) (*http.Response, error) {
 			select {
@@ -88,8 +89,9 @@ func TestColdAnswers(t *testing.T) {
 }
 
 func TestLongPoll(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		r := newRig(t, &Handler{Interval: second, MaxWait: 20 * second, MaxSubscribers: 2})
+		r := newRig(t, &Handler{Schedule: Schedule{Interval: second}, Streaming: Streaming{MaxWait: 20 * second}, Limits: Limits{MaxSubscribers: 2}})
 		r.up.set(doc(1))
 		tag := r.get().Header().Get("ETag")
 		type result struct {
@@ -140,65 +142,5 @@ func TestLongPoll(t *testing.T) {
 		<-a
 		<-b
 		audit(t)
-	})
-}
-
-func TestWhoGetsAStream(t *testing.T) {
-	for accept, want := range map[string]bool{
-		"":                                    false,
-		"*/*":                                 false,
-		"text/event-stream":                   true,
-		"TEXT/Event-Stream":                   true,
-		"text/event-stream, */*":              true,
-		"text/event-stream, application/json": true,
-		"application/json, text/event-stream;q=0.9":       false,
-		"application/json;q=0.5, text/event-stream;q=0.9": true,
-		"text/event-stream;q=0":                           false,
-		"text/event-stream;q=nonsense":                    false,
-		"text/event-stream; charset=utf-8; q=0.3":         true,
-		"text/*":              false,
-		"text/event-stream-x": false,
-		"application/json":    false,
-		"text/html,application/xhtml+xml,*/*;q=0.8":            false,
-		"text/event-stream;q=0.5, application/json;q=0.500001": false,
-	} {
-		if got := prefersEventStream(http.Header{"Accept": {accept}}); got != want {
-			t.Errorf("Accept %q: stream %v, want %v", accept, got, want)
-		}
-	}
-	if !prefersEventStream(http.Header{"Accept": {"text/html", "text/event-stream"}}) {
-		t.Error("the second line of Accept is not read")
-	}
-}
-
-func TestPreferredWait(t *testing.T) {
-	for prefer, want := range map[string]int{
-		"": 0, "wait=5": 5, "WAIT=5": 5, "wait = 5": 5, `wait="5"`: 5, "respond-async, wait=5": 5, "wait=5; x=y": 5,
-		"wait": 0, "wait=": 0, "wait=-1": 0, "wait=x": 0, "wait=100": 60, "wait=0": 0, "await=5": 0, "wait=5, wait=9": 5,
-		"wait=9999999999999999999999": 60, "wait=2147483648": 60,
-	} {
-		if got := preferredWait(http.Header{"Prefer": {prefer}}, time.Minute); got != time.Duration(want)*time.Second {
-			t.Errorf("Prefer %q: %s, want %ds", prefer, got, want)
-		}
-	}
-}
-
-// FuzzRequestFields: whatever a client sends, the answer is one of a few, and
-// waits no longer than it may.
-func FuzzRequestFields(f *testing.F) {
-	f.Add("text/event-stream", "wait=5", `"x"`)
-	f.Add("text/event-stream;q=NaN, application/json;q=Inf", `wait="1,2"`, `W/"x", *`)
-	f.Add(";;,,q=1;=", "wait=1e9", "W/W/")
-	id := version(nil, []byte("{}"))
-	f.Fuzz(func(t *testing.T, accept, prefer, match string) {
-		h := http.Header{"Accept": {accept}, "Prefer": {prefer}, "If-None-Match": {match}}
-		prefersEventStream(h)
-		if d := preferredWait(h, time.Minute); d < 0 || d > time.Minute || d%time.Second != 0 {
-			t.Errorf("Prefer %q: %s", prefer, d)
-		}
-		h.Add("If-None-Match", strconv.Quote(id))
-		if !matchesETag(h, id) {
-			t.Errorf("a line of If-None-Match %q hides the next", match)
-		}
 	})
 }

@@ -3,11 +3,15 @@ package pollsse
 import (
 	"errors"
 	"slices"
+	"strings"
+	"unicode"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/pollsse/caddy-poll-sse/internal/upstream"
 )
 
 func init() {
@@ -18,7 +22,7 @@ func init() {
 
 func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	handler := new(Handler)
-	return handler, handler.UnmarshalCaddyfile(h.Dispenser)
+	return handler, handler.unmarshal(h.Dispenser, h.State)
 }
 
 // UnmarshalCaddyfile sets up the handler from a directive:
@@ -42,6 +46,11 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //		}
 //		header_up          [+|-]<field> [<value>]
 //		forward            <field>|cookie:<name>...
+//		tree
+//		query              [!]<param>...
+//		except             <path>...
+//		reads              POST [<pointer> <value>...]
+//		echo               <pointer>
 //		transport http     { ... }
 //		since              <param> <pointer> [<initial>]
 //		append             <pointer> [<max items>] [<key>]
@@ -56,6 +65,7 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //		ignore             <pattern>...
 //		identify           <pattern> <member>
 //		always_on
+//		poke               on|off
 //		max_body           <size>
 //		upstream_format    auto|json|ndjson
 //		format             patch|merge|snapshot
@@ -71,39 +81,50 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //		stream_close_delay <duration>
 //		max_sources        <count>
 //		max_subscribers    <count>
+//		max_streams_per_client <count>
 //		name               <text>
 //	}
 //
 // It reports every mistake, each with its file and line.
-func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error { return h.unmarshal(d, nil) }
+
+// unmarshal is UnmarshalCaddyfile. state is that of the adaptation, or nil.
+func (h *Handler) unmarshal(d *caddyfile.Dispenser, state map[string]any) error {
 	d.Next() // the directive's name
 	if !d.Args(&h.Upstream) {
 		return d.Errf("poll_sse: need the URL to poll, as in poll_sse /api/quotes https://legacy.internal/quotes.json")
 	}
 	if d.NextArg() {
-		return d.ArgErr()
+		if !strings.Contains(h.Upstream, "://") && !strings.HasPrefix(h.Upstream, "{") {
+			return d.Errf("%q is no matcher without a slash in front; did you mean poll_sse /%s %s?", upstream.Redact(h.Upstream), upstream.Redact(h.Upstream), upstream.Redact(d.Val()))
+		}
+		return d.Errf("poll_sse polls one URL, not also %s; write a poll_sse for each", upstream.Redact(d.Val()))
 	}
 	var errs []error
-	if err := checkUpstream(h.Upstream); err != nil {
+	for _, err := range problems(checkUpstream(h.Upstream)) {
 		errs = append(errs, d.WrapErr(err))
 	}
-	seen := make(map[string]bool)
+	seen := map[string]caddyfile.Dispenser{"upstream": *d} // where each option stands
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		name := d.Val()
-		o, ok := findOption(name)
+		o, ok := h.option(name)
+		_, given := seen[name]
+		if ok {
+			seen[name] = *d
+		}
 		switch {
 		case !ok:
-			errs = append(errs, d.Errf("poll_sse has no option %s", name))
-		case seen[name] && !o.repeats():
+			errs = append(errs, h.noOption(d, name))
+		case given && !o.repeats:
 			errs = append(errs, d.Errf("%s is given twice", name))
 		default:
-			known := problems(o.checkWritten(h))
-			if err := o.parse(h, d); err != nil {
+			known := problems(h.checkWritten(name))
+			if err := o.parse(d); err != nil {
 				errs = append(errs, err)
 				break
 			}
-			for _, err := range problems(o.checkWritten(h)) {
-				// What an earlier line of the same option has said is known.
+			for _, err := range problems(h.checkWritten(name)) {
+				// An earlier line of the same option may have had this error.
 				if !slices.ContainsFunc(known, func(k error) bool { return k.Error() == err.Error() }) {
 					errs = append(errs, d.WrapErr(err))
 				}
@@ -112,14 +133,16 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 				errs = append(errs, d.Errf("%s takes no block", name))
 			}
 		}
-		seen[name] = true
 		skipOption(d, nesting+1)
 	}
 	if len(problems(errors.Join(errs...))) == 0 {
 		written := *h
 		written.setDefaults()
-		for _, err := range problems(written.checkTogether()) {
-			errs = append(errs, d.WrapErr(err))
+		for _, err := range problems(errors.Join(written.checkTogether(), written.checkWithoutEnvironment())) {
+			errs = append(errs, wrapAt(d, seen, err))
+		}
+		if len(errs) == 0 {
+			written.lintAt(d, seen, state)
 		}
 	}
 	return errors.Join(errs...)
@@ -127,13 +150,31 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 
 // checkWritten checks one option with the defaults, on a copy that keeps the
 // configuration as it was written.
-func (o option) checkWritten(h *Handler) error {
-	if o.check == nil {
-		return nil
-	}
+func (h *Handler) checkWritten(name string) error {
 	written := *h
 	written.setDefaults()
-	return o.check(&written)
+	if o, _ := written.option(name); o.check != nil {
+		return o.check()
+	}
+	return nil
+}
+
+// wrapAt adds file and line to an error: those of the option that it begins
+// with, or else of the last one that it names.
+func wrapAt(d *caddyfile.Dispenser, seen map[string]caddyfile.Dispenser, err error) error {
+	at, line := *d, 0
+	words := strings.FieldsFunc(err.Error(), func(r rune) bool { return r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r) })
+	for i, word := range words {
+		if option, ok := seen[word]; ok {
+			if i == 0 {
+				return option.WrapErr(err)
+			}
+			if option.Line() > line {
+				at, line = option, option.Line()
+			}
+		}
+	}
+	return at.WrapErr(err)
 }
 
 // problems takes a joined error apart.
@@ -141,10 +182,15 @@ func problems(err error) []error {
 	if err == nil {
 		return nil
 	}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		return joined.Unwrap()
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
 	}
-	return []error{err}
+	var all []error
+	for _, err := range joined.Unwrap() {
+		all = append(all, problems(err)...)
+	}
+	return all
 }
 
 // skipOption moves past what is left of a bad option, its block included, so
@@ -156,32 +202,61 @@ func skipOption(d *caddyfile.Dispenser, nesting int) {
 	}
 }
 
-// repeats tells whether an option may stand more than once.
-func (o option) repeats() bool {
-	return slices.Contains([]string{"header_up", "forward", "since", "omit", "ignore", "identify", "event"}, o.name)
+// checkUpstream checks a URL in which placeholders of the configuration may have
+// no value before the server runs.
+func checkUpstream(url string) error {
+	t, err := compileSample(url)
+	if err != nil {
+		return err
+	}
+	return checkPlaceholders(t)
 }
 
-// checkUpstream checks a URL in which placeholders of the configuration may have
-// no value before the server runs. Those may stand for a scheme or a host, a
-// port, or both at once: what one of them makes right is not refused.
-func checkUpstream(upstream string) error {
+// compileSample compiles a URL with samples for what has no value yet. Those may
+// stand for a scheme or a host, a port, or both at once: a URL that one of them
+// makes right is not refused.
+func compileSample(url string) (*upstream.Template, error) {
 	var first error
 	for _, sample := range []string{"https", "443", "https://host"} {
-		_, err := compileURL(upstream, func(name string) (string, bool) {
+		t, err := upstream.Compile(upstream.Config{URL: url}, func(name string) (string, bool) {
 			if value, ok := caddy.NewReplacer().GetString(name); ok && value != "" {
 				return value, true
 			}
-			return sample, isConfigPlaceholder(name)
+			return sample, true
 		})
 		if err == nil {
-			return nil
+			return t, nil
 		}
 		if first == nil {
 			first = err
 		}
 	}
-	return first
+	return nil, first
 }
+
+// checkWithoutEnvironment reports what is wrong with the request whatever the
+// values of {env.*}, {file.*} and {system.*} are.
+func (h *Handler) checkWithoutEnvironment() error {
+	t, err := compileSample(h.Upstream)
+	if err != nil {
+		return nil // checkUpstream says so
+	}
+	rest := h.requestConfig()
+	rest.URL = sampleURL
+	if o := h.OAuth2; o != nil && strings.Contains(o.TokenURL, "{") {
+		sample := *o
+		sample.TokenURL = sampleURL
+		rest.OAuth2 = &sample
+	}
+	u, err := h.compile(rest, sampleValue)
+	return errors.Join(err, h.checkAlwaysOn(t, u))
+}
+
+// sampleURL and sampleValue stand for what has no value before the server runs,
+// or is checked by itself. A 1 can stand anywhere but in a URL's origin.
+const sampleURL = "https://host/"
+
+func sampleValue(string) (string, bool) { return "1", true }
 
 // Interface guard.
 var _ caddyfile.Unmarshaler = (*Handler)(nil)

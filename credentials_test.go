@@ -11,18 +11,21 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/pollsse/caddy-poll-sse/internal/feed"
+	"github.com/pollsse/caddy-poll-sse/internal/upstream"
 )
 
 func TestBasicAuth(t *testing.T) {
 	t.Setenv("LEGACY_PASSWORD", "p:ä")
 	synctest.Test(t, func(t *testing.T) {
-		u := &fakeUpstream{answer: func(n int, r *http.Request) *http.Response {
+		u := &fakeUpstream{script: func(n int, r *http.Request) *http.Response {
 			user, password, _ := r.BasicAuth()
-			return respond(200, fmt.Sprintf("%q", user+"/"+password))
+			return reply(200, fmt.Sprintf("%q", user+"/"+password))
 		}}
-		s, _ := startSource(t, &Handler{BasicAuth: &basicAuth{"reader", "{env.LEGACY_PASSWORD}"}}, u)
+		s, _ := startSource(t, &Handler{Request: Request{BasicAuth: &upstream.BasicAuth{Username: "reader", Password: "{env.LEGACY_PASSWORD}"}}}, u)
 		wait(time.Second)
-		if got, want := string(s.log.view().doc.text), `"reader/p:ä"`; got != want {
+		if got, want := string(s.log.View().Document.Text), `"reader/p:ä"`; got != want {
 			t.Errorf("upstream saw %s, want %s", got, want)
 		}
 	})
@@ -31,16 +34,16 @@ func TestBasicAuth(t *testing.T) {
 func TestBearerFileIsReadAgain(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "token")
 	synctest.Test(t, func(t *testing.T) {
-		u := &fakeUpstream{answer: func(n int, r *http.Request) *http.Response {
+		u := &fakeUpstream{script: func(n int, r *http.Request) *http.Response {
 			if r.Header.Get("Authorization") != "Bearer two" {
-				return respond(401, "")
+				return reply(401, "")
 			}
-			return respond(200, "1")
+			return reply(200, "1")
 		}}
-		s, logs := startSource(t, &Handler{BearerFile: path, Interval: caddy.Duration(time.Second)}, u)
+		s, logs := startSource(t, &Handler{Request: Request{BearerFile: path}, Schedule: Schedule{Interval: caddy.Duration(time.Second)}}, u)
 		wait(time.Minute)
-		if v := s.log.view(); v.status.reason != reasonCredentials || v.denial != nil {
-			t.Errorf("without a file: status %+v, want credentials", v.status)
+		if v := s.log.View(); v.Status.Reason != upstream.ReasonCredentials || v.Denial != nil {
+			t.Errorf("without a file: status %+v, want credentials", v.Status)
 		}
 		if u.count() != 0 {
 			t.Errorf("%d requests without a token, want none", u.count())
@@ -50,9 +53,9 @@ func TestBearerFileIsReadAgain(t *testing.T) {
 				t.Fatal(err)
 			}
 			wait(2 * time.Minute)
-			want := map[string]string{"one": reasonUnauthorized, "one\ntwo": reasonCredentials, "two\n": ""}[content]
-			if v := s.log.view(); v.status.reason != want {
-				t.Errorf("token %q: status %+v, want reason %q", content, v.status, want)
+			want := map[string]string{"one": upstream.ReasonUnauthorized, "one\ntwo": upstream.ReasonCredentials, "two\n": ""}[content]
+			if v := s.log.View(); v.Status.Reason != want {
+				t.Errorf("token %q: status %+v, want reason %q", content, v.Status, want)
 			}
 		}
 		for _, line := range logs.All() {
@@ -76,24 +79,27 @@ type authority struct {
 
 func newAuthority(life time.Duration) *authority {
 	a := &authority{life: life}
-	a.answer = func(n int, r *http.Request) *http.Response {
+	a.script = func(n int, r *http.Request) *http.Response {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		if r.URL.Host == "auth.test" {
 			a.asked++
 			if a.down {
-				return respond(500, `secret-in-body`)
+				if a.asked%2 == 1 {
+					return reply(302, "", "Location", "http://secret%zz")
+				}
+				return reply(500, `secret-in-body`)
 			}
 			a.revoked = false
 			a.issued++
-			return respond(200, fmt.Sprintf(`{"access_token":"secret-%d","token_type":"bearer","expires_in":%d}`, a.issued, int(a.life/time.Second)), "Content-Type: application/json")
+			return reply(200, fmt.Sprintf(`{"access_token":"secret-%d","token_type":"bearer","expires_in":%d}`, a.issued, int(a.life/time.Second)), "Content-Type", "application/json")
 		}
 		if a.revoked || r.Header.Get("Authorization") != fmt.Sprintf("Bearer secret-%d", a.issued) {
 			a.statuses = append(a.statuses, 401)
-			return respond(401, "")
+			return reply(401, "")
 		}
 		a.statuses = append(a.statuses, 200)
-		return respond(200, "1")
+		return reply(200, "1")
 	}
 	return a
 }
@@ -106,23 +112,22 @@ func (a *authority) requested() int {
 
 func oauth2Handler() *Handler {
 	return &Handler{
-		Interval: caddy.Duration(10 * time.Second),
-		OAuth2: &oauth2Config{
+		Schedule: Schedule{Interval: caddy.Duration(10 * time.Second)},
+		Request: Request{OAuth2: &upstream.OAuth2{
 			TokenURL: "http://auth.test/token", ClientID: "poller", ClientSecret: "client-secret",
 			Scopes: []string{"read", "list"}, Params: map[string]string{"audience": "quotes"}, Auth: "body",
-		},
+		}},
 	}
 }
 
 func TestOAuth2TokenIsCachedAndRenewedEarly(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAuthority(10 * time.Minute)
-		var all []*source
 		for i := range 5 {
 			h := oauth2Handler()
 			h.Upstream = fmt.Sprintf("http://api.test/%d", i)
-			s, _ := startSource(t, h, &a.fakeUpstream)
-			all = append(all, s)
+			startSource(t, h, &a.fakeUpstream)
 		}
 		wait(time.Minute)
 		if a.requested() != 1 {
@@ -144,16 +149,11 @@ func TestOAuth2TokenIsCachedAndRenewedEarly(t *testing.T) {
 			}
 		}
 		a.mu.Unlock()
-		for _, s := range all {
-			s.close()
-		}
-		if len(tokens.byClient) != 0 {
-			t.Error("the token outlives its sources")
-		}
 	})
 }
 
 func TestOAuth2RenewsOnceAfter401(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAuthority(time.Hour)
 		s, _ := startSource(t, oauth2Handler(), &a.fakeUpstream)
@@ -162,26 +162,27 @@ func TestOAuth2RenewsOnceAfter401(t *testing.T) {
 		a.revoked = true
 		a.mu.Unlock()
 		wait(10 * time.Second)
-		if v := s.log.view(); a.requested() != 2 || v.status.state != stateLive {
-			t.Errorf("%d requests for a token, status %+v; want 2, live", a.requested(), v.status)
+		if v := s.log.View(); a.requested() != 2 || v.Status.State != feed.Live {
+			t.Errorf("%d requests for a token, status %+v; want 2, live", a.requested(), v.Status)
 		}
 	})
 }
 
 func TestOAuth2UpstreamThatRefusesEveryToken(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAuthority(time.Hour)
-		api := a.answer
-		a.answer = func(n int, r *http.Request) *http.Response {
+		api := a.script
+		a.script = func(n int, r *http.Request) *http.Response {
 			if r.URL.Host == "auth.test" {
 				return api(n, r)
 			}
-			return respond(401, "")
+			return reply(401, "")
 		}
 		s, _ := startSource(t, oauth2Handler(), &a.fakeUpstream)
 		wait(10 * time.Minute)
-		if v := s.log.view(); v.status.reason != reasonUnauthorized {
-			t.Errorf("status %+v, want unauthorized", v.status)
+		if v := s.log.View(); v.Status.Reason != upstream.ReasonUnauthorized {
+			t.Errorf("status %+v, want unauthorized", v.Status)
 		}
 		if a.requested() > 11 {
 			t.Errorf("%d requests for a token in 10 minutes, want one a minute", a.requested())
@@ -190,6 +191,7 @@ func TestOAuth2UpstreamThatRefusesEveryToken(t *testing.T) {
 }
 
 func TestOAuth2EndpointDown(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAuthority(10 * time.Minute)
 		a.down = true
@@ -208,8 +210,8 @@ func TestOAuth2EndpointDown(t *testing.T) {
 			}()
 		}
 		wait(time.Minute)
-		if v := all[0].log.view(); v.status.reason != reasonCredentials {
-			t.Errorf("status %+v, want credentials", v.status)
+		if v := all[0].log.View(); v.Status.Reason != upstream.ReasonCredentials {
+			t.Errorf("status %+v, want credentials", v.Status)
 		}
 		if a.requested() > 13 {
 			t.Errorf("%d requests for a token in a minute by 20 sources, want one each 5s", a.requested())
@@ -223,8 +225,8 @@ func TestOAuth2EndpointDown(t *testing.T) {
 		a.mu.Unlock()
 		wait(7*time.Minute + 30*time.Second)
 		for i, s := range all {
-			if v := s.log.view(); v.status.state != stateLive {
-				t.Errorf("source %d: status %+v, want live", i, v.status)
+			if v := s.log.View(); v.Status.State != feed.Live {
+				t.Errorf("source %d: status %+v, want live", i, v.Status)
 			}
 		}
 	})
@@ -236,7 +238,7 @@ func TestOwnCredentialsAreOneWay(t *testing.T) {
 	h.BearerFile = "/token"
 	h.Forward = []string{"authorization"}
 	h.setDefaults()
-	h.prepare(caddy.NewReplacer())
+	h.prepare(caddy.NewReplacer(), testEngine(t).newGeneration())
 	if err := h.Validate(); err == nil || !strings.Contains(err.Error(), "one Authorization") {
 		t.Errorf("error %v, want one Authorization", err)
 	}

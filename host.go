@@ -3,14 +3,15 @@ package pollsse
 import (
 	"context"
 	"math"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/pollsse/caddy-poll-sse/internal/upstream"
 )
 
-// hosts holds the upstream hosts that sources poll, across configurations.
-var hosts = newHostTable()
-
+// hostTable holds the upstream hosts that sources poll, across configurations.
 type hostTable struct {
 	mu     sync.Mutex
 	byName map[string]*host
@@ -18,35 +19,76 @@ type hostTable struct {
 
 func newHostTable() *hostTable { return &hostTable{byName: make(map[string]*host)} }
 
-// host bounds how many polls one upstream host gets at the same time, and
-// spreads its sources over their interval.
+// host bounds how many polls one upstream host gets at the same time, sees that
+// every account gets its turns, and spreads its sources over their interval.
 type host struct {
 	table *hostTable
 	name  string
 
+	reuse upstream.Reuse // for the clients of all of its sources
+
 	// The table's mutex guards the rest.
 	sources int
 	entered int // sources ever, while there was any
-	polls   int
-	queue   []*waiter // first come, first served
+	polls   int // in flight
+	made    int // those among them that are for documents that clients make
+	own     []*waiter
+	lines   map[account]*line // of clients that poll or wait
+	ring    []*line           // those that wait; the one whose turn is next comes first
+	passed  int               // the configuration's turns since one of the clients', while any of these waited
+	warned  bool
 }
 
-// waiter is a poll that waits for others to end.
+// account is what a poll is charged to. The zero account is the
+// configuration's own: it decides how many such documents there are. Any other
+// is one client address, or a name in the configuration for its documents that
+// clients make and more than one address reads.
+type account struct {
+	client netip.Addr
+	name   string
+}
+
+// line is the polls of one account.
+type line struct {
+	account account
+	polls   int // in flight
+	waiting []*waiter
+}
+
+// waiter is a poll that waits for its turn.
 type waiter struct {
 	limit int
 	ready chan struct{}
 }
 
-// enter registers a source with its host and gives its phase: the part of the
-// interval by which its polls move. The first source has phase 0; multiples of the golden ratio spread any number of others evenly. Each enter
-// must be followed by one leave.
-func (t *hostTable) enter(name string) (*host, float64) {
+// One poll in configuredShare is left for documents that clients do not make.
+// If both kinds wait, one turn in clientTurns is for a document that clients
+// make.
+const (
+	configuredShare = 4
+	clientTurns     = 4
+)
+
+// clientLimit is how many of limit polls may be for documents that clients
+// make.
+func clientLimit(limit int) int {
+	if limit == 1 {
+		return 1
+	}
+	return limit - max(1, limit/configuredShare)
+}
+
+// register adds a source to its host and returns its phase: the part of the
+// interval by which its polls move. The first source has phase 0; multiples of
+// the golden ratio spread any number of others evenly. Each register must be
+// followed by one unregister.
+func (t *hostTable) register(name string) (*host, float64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	name = strings.ToLower(name) // RFC 3986 section 6.2.2.1
 	h := t.byName[name]
 	if h == nil {
-		h = &host{table: t, name: name}
+		h = &host{table: t, name: name, lines: make(map[account]*line)}
 		t.byName[name] = h
 	}
 	_, phase := math.Modf(float64(h.entered) * (math.Phi - 1))
@@ -55,7 +97,7 @@ func (t *hostTable) enter(name string) (*host, float64) {
 	return h, phase
 }
 
-func (h *host) leave() {
+func (h *host) unregister() {
 	h.table.mu.Lock()
 	defer h.table.mu.Unlock()
 	if h.sources--; h.sources == 0 {
@@ -63,49 +105,149 @@ func (h *host) leave() {
 	}
 }
 
-// acquire waits until the host has room for a poll: fewer than limit in
-// flight, and nobody waiting for longer. It says false where ctx ended first.
-// Each success must be followed by one release.
-func (h *host) acquire(ctx context.Context, limit int) bool {
-	h.table.mu.Lock()
-	if limit <= 0 || len(h.queue) == 0 && h.polls < limit {
-		h.polls++
-		h.table.mu.Unlock()
-		return ctx.Err() == nil || h.release()
+// acquire waits until it is a's turn to poll. A limit of 0 is none. It returns
+// false if ctx ended first. Each success must be followed by one release for
+// the same account.
+func (h *host) acquire(ctx context.Context, a account, limit int) bool {
+	if limit <= 0 {
+		limit = math.MaxInt
 	}
-	t := &waiter{limit, make(chan struct{})}
-	h.queue = append(h.queue, t)
+	w := &waiter{limit, make(chan struct{})}
+	h.table.mu.Lock()
+	h.add(a, w)
+	h.admit()
 	h.table.mu.Unlock()
 	select {
-	case <-t.ready:
-		return true
+	case <-w.ready:
+		if ctx.Err() == nil {
+			return true
+		}
 	case <-ctx.Done():
 	}
 	h.table.mu.Lock()
-	if i := slices.Index(h.queue, t); i >= 0 {
-		h.queue = slices.Delete(h.queue, i, i+1)
-		h.admit() // those behind may have a higher limit
-		h.table.mu.Unlock()
-		return false
-	}
+	waits := h.remove(a, w)
+	h.admit() // those behind it may have a higher limit
 	h.table.mu.Unlock()
-	return h.release() // its waiter came at the same moment
-}
-
-// release ends a poll. It returns false, for acquire.
-func (h *host) release() bool {
-	h.table.mu.Lock()
-	defer h.table.mu.Unlock()
-	h.polls--
-	h.admit()
+	if !waits {
+		h.release(a) // its turn came at the same moment
+	}
 	return false
 }
 
-// admit lets those at the head of the queue go; the mutex is held.
+// release ends a poll.
+func (h *host) release(a account) {
+	h.table.mu.Lock()
+	defer h.table.mu.Unlock()
+	h.polls--
+	if l := h.lines[a]; l != nil {
+		h.made--
+		l.polls--
+		h.forget(l)
+	}
+	h.admit()
+}
+
+// add queues a poll; the mutex is held.
+func (h *host) add(a account, w *waiter) {
+	if a == (account{}) {
+		h.own = append(h.own, w)
+		return
+	}
+	l := h.lines[a]
+	if l == nil {
+		l = &line{account: a}
+		h.lines[a] = l
+	}
+	if len(l.waiting) == 0 {
+		h.ring = append(h.ring, l)
+	}
+	l.waiting = append(l.waiting, w)
+}
+
+// remove takes a poll out of its queue and reports whether it was there; the
+// mutex is held.
+func (h *host) remove(a account, w *waiter) bool {
+	l := h.lines[a]
+	queue := &h.own
+	if l != nil {
+		queue = &l.waiting
+	}
+	i := slices.Index(*queue, w)
+	if i < 0 {
+		return false
+	}
+	*queue = slices.Delete(*queue, i, i+1)
+	if l != nil && len(l.waiting) == 0 {
+		i := slices.Index(h.ring, l)
+		h.ring = slices.Delete(h.ring, i, i+1)
+		h.forget(l)
+	}
+	return true
+}
+
+// forget drops the line of an account that neither polls nor waits.
+func (h *host) forget(l *line) {
+	if l.polls == 0 && len(l.waiting) == 0 {
+		delete(h.lines, l.account)
+	}
+}
+
+// admit starts every poll whose turn it is; the mutex is held. The
+// configuration's own come first, in the order in which they asked, except for
+// one turn in clientTurns.
 func (h *host) admit() {
-	for len(h.queue) > 0 && h.polls < h.queue[0].limit {
-		close(h.queue[0].ready)
-		h.queue = h.queue[1:]
+	for {
+		i := h.nextLine()
+		own := len(h.own) > 0 && h.polls < h.own[0].limit
+		switch {
+		case own && (i < 0 || h.passed < clientTurns-1):
+			close(h.own[0].ready)
+			h.own = h.own[1:]
+			if h.passed++; len(h.ring) == 0 {
+				h.passed = 0
+			}
+		case i >= 0:
+			l := h.ring[i]
+			close(l.waiting[0].ready)
+			l.waiting = l.waiting[1:]
+			l.polls++
+			h.made++
+			h.passed = 0
+			h.ring = slices.Delete(h.ring, i, i+1)
+			if len(l.waiting) > 0 {
+				h.ring = append(h.ring, l)
+			}
+		default:
+			return
+		}
 		h.polls++
 	}
+}
+
+// nextLine returns the index in ring of the next account that may poll, or -1.
+// Few have to be looked at, as few can have all that they may.
+func (h *host) nextLine() int {
+	for i, l := range h.ring {
+		limit := l.waiting[0].limit
+		most := clientLimit(limit)
+		if h.polls >= limit || h.made >= most {
+			continue
+		}
+		if l.account.client.IsValid() {
+			most = max(1, most/2)
+		}
+		if l.polls < most {
+			return i
+		}
+	}
+	return -1
+}
+
+// warn returns true once, for the warning that polls wait too long.
+func (h *host) warn() bool {
+	h.table.mu.Lock()
+	defer h.table.mu.Unlock()
+	first := !h.warned
+	h.warned = true
+	return first
 }

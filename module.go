@@ -4,35 +4,31 @@
 package pollsse
 
 import (
-	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
-	"net/url"
+	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"go.uber.org/zap"
+
+	"github.com/pollsse/caddy-poll-sse/internal/delivery"
+	"github.com/pollsse/caddy-poll-sse/internal/feed"
+	"github.com/pollsse/caddy-poll-sse/internal/upstream"
 )
 
 func init() {
 	caddy.RegisterModule(Handler{})
-	caddy.OnExit(func(context.Context) {
-		endAll()
-		directs.wait() // Caddy does not: their connections are not its own any more
-		sources.closeAll()
-	})
 }
 
 // Handler answers GET and HEAD requests from a JSON document that it polls at
-// an upstream: as an event stream of the document and its changes where the
+// an upstream: as an event stream of the document and its changes if the
 // client prefers text/event-stream, else as JSON. Every other request goes to
 // the next handler.
 //
@@ -45,6 +41,175 @@ type Handler struct {
 	// {file.*} and {system.*}. Required.
 	Upstream string `json:"upstream,omitempty"`
 
+	Request
+	Reading
+	Schedule
+	Streaming
+	Limits
+
+	// Whether the document is polled from the start of the configuration to
+	// its end, so that the first subscriber gets it at once. The upstream
+	// request must not depend on the client's. Default: false.
+	AlwaysOn bool `json:"always_on,omitempty"`
+
+	// Whether the document is polled at once when the next handler answers a
+	// POST, PUT, PATCH or DELETE through this one with success. Turn it off
+	// for pages that read by POST. It has no effect on poll_sse_poke.
+	// Default: true.
+	Poke *bool `json:"poke,omitempty"`
+
+	// Paths, as in Caddy's path matcher, whose requests go straight to the next
+	// handler. Only with tree. Default: none.
+	Except []string `json:"except,omitempty"`
+
+	// The name in logs, metrics and the admin API, for which the limits count.
+	// Default: scheme, host and path of the URL, ?… for a query, #2 if another
+	// one looks the same. At most 256 bytes.
+	Name string `json:"name,omitempty"`
+
+	engine      *engine
+	except      caddyhttp.MatchPath // Except, provisioned
+	request     *upstream.Template
+	requestErr  error  // reported by Validate, with everything else
+	readingKey  []byte // digest of Reading
+	claim       *claim
+	key         feed.Key // of streams
+	zipped      bool     // streams and answers are compressed for clients that accept it
+	errorRoutes bool     // the server has pages for errors of its own
+	causes      *causes  // why requests were refused lately
+	vary        string   // the request header fields that answers depend on
+	streams     *delivery.Options
+	drains      *drainable
+	logger      *zap.Logger
+	// logged means that the end of a direct stream is logged at level info, as
+	// the server has an access log; otherwise it is at level debug.
+	logged bool
+}
+
+// Request is what is asked of the upstream besides its URL. A source is keyed by
+// its expansion for the client.
+type Request struct {
+	// The method of the polls: GET, POST, QUERY, SEARCH or REPORT.
+	// Default: GET, or POST with a body.
+	Method string `json:"method,omitempty"`
+
+	// The body of the polls: JSON, a form, or, without placeholders of the
+	// request, any other text; Content-Type is chosen by its form unless
+	// header_up sets it. Placeholders have a dot in their name, so that GraphQL
+	// keeps its braces. In a JSON string and in a form they are escaped;
+	// elsewhere in JSON they are a number, true, false or null. At most 1 MiB.
+	Body string `json:"body,omitempty"`
+
+	// The server's own user name and password at the upstream. Placeholders:
+	// {env.*}, {file.*} and {system.*}.
+	BasicAuth *upstream.BasicAuth `json:"basic_auth,omitempty"`
+
+	// The path of a regular file, or of a link to one, that holds the server's
+	// own bearer token at the upstream. It is read for each poll, so that a
+	// renewed token is used at once. At most 64 KiB.
+	BearerFile string `json:"bearer_file,omitempty"`
+
+	// The server's own OAuth2 client at the upstream: a token is asked for
+	// with the client credentials grant, through the same transport, kept
+	// for every source of the client, renewed a minute before its end (or a
+	// quarter of its life if that is less), and once if the upstream answers
+	// 401, at most once a minute.
+	OAuth2 *upstream.OAuth2 `json:"oauth2,omitempty"`
+
+	// Request header fields to set, add or delete on each poll. Values may
+	// hold placeholders; those of the client's request make the document
+	// that client's own. replace is not supported.
+	HeaderUp *headers.HeaderOps `json:"header_up,omitempty"`
+
+	// Header fields of the client to send to the upstream, and cookies as
+	// cookie:NAME. Each combination of values has a poll and a document of
+	// its own, which nobody else sees. At most 16 KiB a request.
+	Forward []string `json:"forward,omitempty"`
+
+	// Whether every GET that reaches this handler is for a document of its
+	// own: the client's path, escaped as it came, behind that of the URL, and
+	// its query. A URL is polled while a stream is open on it, or once it is
+	// read again within linger; every other request, and whatever is no JSON
+	// document, goes to the next handler. Default: false.
+	Tree bool `json:"tree,omitempty"`
+
+	// The parameters of the client's query that are part of the document's
+	// URL, or, with ! before each, those that are not; !* leaves out all. Only
+	// with tree.
+	// Default: all.
+	Query []string `json:"query,omitempty"`
+
+	// Which requests with a body only read, so that they are documents of
+	// their own, too. Only with tree. Default: none.
+	Reads *upstream.Reads `json:"reads,omitempty"`
+
+	// A JSON Pointer to the member of a body that reads, a number or string,
+	// that does not decide the document and that its answer returns, as the id
+	// of JSON-RPC. Only with reads. Default: none.
+	Echo string `json:"echo,omitempty"`
+}
+
+// Reading is what is read from the upstream's answers, and what of it is
+// published. Two handlers share a source only if all of it is the same: a source
+// is keyed by its JSON, defaults filled in.
+type Reading struct {
+	// How to reach the upstream: the http transport of reverse_proxy, and no
+	// other. Default: plain http or https.
+	TransportRaw json.RawMessage `json:"transport,omitempty" caddy:"namespace=http.reverse_proxy.transport inline_key=protocol"`
+
+	// The largest body in bytes, decoded, that is accepted; a larger one makes
+	// the document stale. Default: 10MiB. At most 256 MiB.
+	MaxBody int64 `json:"max_body,omitempty"`
+
+	// What the upstream's body is: json, ndjson (JSON texts on lines of their
+	// own, or behind record separators, which become one list), or auto, by
+	// its Content-Type. In any case the content codings gzip, deflate and
+	// zstd, a byte order mark, the charset that Content-Type names, a prefix
+	// such as )]}' that guards against inclusion as a script, and a JSONP
+	// call are taken off. Default: auto.
+	UpstreamFormat string `json:"upstream_format,omitempty"`
+
+	// Query parameters that tell the upstream what is known already, for one
+	// that returns only what is new. A time is sent by placeholders in the
+	// query or the body: {poll_sse.last_success} (RFC 3339), with .unix,
+	// .unix_ms or .http behind it, or with a colon and a layout of Go's time
+	// package. It is the upstream's own time of the last good answer, and
+	// the Unix epoch before there is one.
+	Since []upstream.Since `json:"since,omitempty"`
+
+	// How answers that hold only what is new become one document. Default: off,
+	// each answer is the document.
+	Append *upstream.Append `json:"append,omitempty"`
+
+	// How a document that comes in pages is put together. Default: off, it
+	// does not come in pages.
+	Paginate *upstream.Pages `json:"paginate,omitempty"`
+
+	// A JSON Pointer to the part of the upstream's document that is published;
+	// if nothing is there, the poll has failed. Patterns of the other options
+	// begin there. Default: all of it.
+	Select string `json:"select,omitempty"`
+
+	// What is left out of the document: JSON Pointers in which a token *
+	// stands for any one token. If an item of a list is left out, those after
+	// it move up.
+	Omit []string `json:"omit,omitempty"`
+
+	// Places, as in omit, where a change alone sends nothing; it travels with
+	// the next change elsewhere. Each node that polls the upstream may then
+	// have other versions for a while; prefer omit for what no page needs.
+	Ignore []string `json:"ignore,omitempty"`
+
+	// The members that tell the items of lists apart, so that a patch moves,
+	// adds and removes items instead of rewriting them. The first pattern
+	// that matches a list counts. Default: found by itself.
+	Identify []identifyConfig `json:"identify,omitempty"`
+}
+
+// Schedule is when a source polls and what it keeps. It does not decide the
+// document and is not part of a source's key: handlers of one configuration that
+// share a source agree on one schedule, see claim.
+type Schedule struct {
 	// The time from the start of one poll to the start of the next.
 	// Default: 5s. From 100ms to 24h.
 	Interval caddy.Duration `json:"interval,omitempty"`
@@ -57,8 +222,8 @@ type Handler struct {
 
 	// The longest pause that failures, or the wishes of the upstream that
 	// honor follows, can make between polls. Only Retry-After can ask for
-	// more, up to 1h. Default: 1m, or the longer of the intervals. From
-	// quiet_interval to 24h.
+	// more, up to 1h. Default: 1m, or the interval if that is
+	// longer. From interval to 24h.
 	MaxInterval caddy.Duration `json:"max_interval,omitempty"`
 
 	// Whether Cache-Control, Expires and X-Poll-Interval of the upstream
@@ -67,18 +232,23 @@ type Handler struct {
 	Honor *bool `json:"honor,omitempty"`
 
 	// The largest share of the upstream's time that polls of one document
-	// take, in percent: where a poll took 2s, 50 leaves it alone for the next
+	// take, in percent: after a poll of 2s, 50 leaves it alone for the next
 	// 2s. Default: 50. From 1 to 100.
 	MaxLoad int `json:"max_load,omitempty"`
 
 	// How many polls one upstream host gets at the same time, from every
-	// poll_sse of this server together; the others wait for their turn,
-	// first come, first served. Default: 16. At least 1.
+	// poll_sse of this server together; the others wait for their turn. The
+	// nodes of a cluster divide them by the documents that each polls.
+	// Documents that clients make, by placeholders or forwarded fields, leave
+	// a quarter of them free for the others, at least one if there are more
+	// than one, and one client address holds at most half of the rest. If
+	// that makes intervals longer, the log has a warning.
+	// Default: 16. At least 1.
 	HostPolls int `json:"host_polls,omitempty"`
 
 	// How long an upstream may go without a good answer, from the start of
 	// the first poll that brought none, before its document is called stale.
-	// Default: 0, stale with the first poll that fails. At most 24h.
+	// Default: at the first failure. At most 24h.
 	StaleAfter caddy.Duration `json:"stale_after,omitempty"`
 
 	// How long one poll may take, from dial to the last byte, and how long a
@@ -86,108 +256,28 @@ type Handler struct {
 	// Default: 10s. From 100ms to 5m.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
 
-	// The method of the polls: GET, POST, QUERY, SEARCH or REPORT.
-	// Default: GET, or POST with a body.
-	Method string `json:"method,omitempty"`
+	// How many changes are kept for clients that return; one that was away
+	// longer gets a snapshot. Changes that together are more than twice the
+	// size of the document are dropped sooner. Default: 256. From 0 to
+	// 100000.
+	History *int `json:"history,omitempty"`
 
-	// The body of the polls: JSON, a form, or, without placeholders of the
-	// request, any other text; Content-Type follows from its look unless
-	// header_up sets it. Placeholders have a dot in their name, so that
-	// GraphQL keeps its braces. In a JSON string and in a form they are
-	// escaped; elsewhere in JSON they are a number, true, false or null.
-	// At most 1 MiB.
-	Body string `json:"body,omitempty"`
+	// How long a document without subscribers is still polled.
+	// Default: 30s. From 1ms to 1h.
+	Linger caddy.Duration `json:"linger,omitempty"`
+}
 
-	// The server's own user name and password at the upstream. Placeholders:
-	// {env.*}, {file.*} and {system.*}.
-	BasicAuth *basicAuth `json:"basic_auth,omitempty"`
-
-	// The path of a file that holds the server's own bearer token at the
-	// upstream. It is read for each poll, so that a renewed token is used at
-	// once. At most 64 KiB.
-	BearerFile string `json:"bearer_file,omitempty"`
-
-	// The server's own OAuth2 client at the upstream: a token is asked for
-	// with the client credentials grant, through the same transport, kept
-	// for every source of the client, renewed a minute before its end (or a
-	// quarter of its life where that is less), and once where the upstream
-	// answers 401, at most once a minute.
-	OAuth2 *oauth2Config `json:"oauth2,omitempty"`
-
-	// Request header fields to set, add or delete on each poll. Values may
-	// hold placeholders; those of the client's request make the document
-	// that client's own. replace is not supported.
-	HeaderUp *headers.HeaderOps `json:"header_up,omitempty"`
-
-	// Header fields of the client to send to the upstream, and cookies as
-	// cookie:NAME. Each combination of values has a poll and a document of
-	// its own, which nobody else sees. At most 16 KiB a request.
-	Forward []string `json:"forward,omitempty"`
-
-	// How to reach the upstream: the http transport of reverse_proxy.
-	TransportRaw json.RawMessage `json:"transport,omitempty" caddy:"namespace=http.reverse_proxy.transport inline_key=protocol"`
-
-	// A JSON Pointer to the part of the upstream's document that is
-	// published; without it there the poll has failed. Patterns of the other
-	// options begin there. Default: all of it.
-	Select string `json:"select,omitempty"`
-
-	// What is left out of the document: JSON Pointers in which a token *
-	// stands for any one token.
-	Omit []string `json:"omit,omitempty"`
-
-	// Places, as in omit, where a change alone sends nothing and travels with
-	// the next real change. Each node that polls the upstream may then have
-	// other versions for a while; prefer omit for what no page needs.
-	Ignore []string `json:"ignore,omitempty"`
-
-	// The members that tell the items of lists apart, so that a patch moves,
-	// adds and removes items instead of rewriting them. The first pattern
-	// that matches a list counts. Default: found in the document.
-	Identify []identifyConfig `json:"identify,omitempty"`
-
-	// Whether the document is polled from the start of the configuration to
-	// its end, so that the first subscriber gets it at once. The upstream
-	// request must not depend on the client's. Default: false.
-	AlwaysOn bool `json:"always_on,omitempty"`
-
-	// The largest body in bytes, decoded, that is taken for a document; what
-	// is larger makes the document stale. Default: 10 MiB. At most 256 MiB.
-	MaxBody int64 `json:"max_body,omitempty"`
-
-	// Query parameters that tell the upstream what is known already, for one
-	// that returns only what is new. A time is told by placeholders in the
-	// query or the body: {poll_sse.last_success} (RFC 3339), with .unix,
-	// .unix_ms or .http behind it, or with a colon and a layout of Go's time
-	// package. It is the upstream's own time of the last good answer, and
-	// the Unix epoch before there is one.
-	Since []sinceConfig `json:"since,omitempty"`
-
-	// How answers that hold only what is new become one document. Default:
-	// each answer is the document.
-	Append *appendConfig `json:"append,omitempty"`
-
-	// How a document that comes in pages is put together. Default: it does
-	// not come in pages.
-	Paginate *paginateConfig `json:"paginate,omitempty"`
-
-	// What the upstream's body is: json, ndjson (JSON texts on lines of their
-	// own, or behind record separators, which become one list), or auto, by
-	// its Content-Type. In any case the content codings gzip, deflate and
-	// zstd, a byte order mark, the charset that Content-Type names, a prefix
-	// such as )]}' that guards against inclusion as a script, and a JSONP
-	// call are taken off. Default: auto.
-	UpstreamFormat string `json:"upstream_format,omitempty"`
-
-	// What a change is sent as: patch (RFC 6902), merge (RFC 7396, with a
-	// snapshot where it cannot express the change) or snapshot.
+// Streaming is what decides a stream, and answers with the document.
+type Streaming struct {
+	// How a change is sent: as patch (RFC 6902), merge (RFC 7396, with a
+	// snapshot if it cannot express the change) or snapshot.
 	// Default: patch.
 	Format string `json:"format,omitempty"`
 
 	// Other names for the events snapshot, patch, merge and status, so that
-	// {"snapshot": "message"} reaches a page's onmessage. At most 64 bytes,
-	// not error or open; snapshot and the format's own event keep different
-	// names.
+	// {"snapshot": "message"} reaches a page's onmessage. Default: the kind.
+	// At most 64 bytes, not error or open; snapshot and the format's own event
+	// keep different names.
 	Events map[string]string `json:"events,omitempty"`
 
 	// The silence after which a stream gets a comment, so that proxies keep
@@ -198,42 +288,38 @@ type Handler struct {
 	// way. Default: 3s. From 100ms to 1h.
 	Retry caddy.Duration `json:"retry,omitempty"`
 
-	// How many changes are kept for clients that return; one that was away
-	// longer gets a snapshot. Changes that together are more than twice the
-	// size of the document are dropped sooner. Default: 256. From 0 to
-	// 100000.
-	History *int `json:"history,omitempty"`
-
-	// How long a document without subscribers is still polled.
-	// Default: 30s. At most 1h.
-	Linger caddy.Duration `json:"linger,omitempty"`
-
 	// The age at which a stream is ended and resumes at once, so that
 	// authentication in front is checked again; a tenth of it is jitter.
-	// Default: 1h. From 1s to 7 days.
+	// Default: 1h. From 1s to 168h.
 	MaxAge caddy.Duration `json:"max_age,omitempty"`
 
 	// The longest that a request with Prefer: wait=N is held.
 	// Default: 1m. From 1s to 10m.
 	MaxWait caddy.Duration `json:"max_wait,omitempty"`
 
-	// How streams are delivered: direct writes those on plain HTTP/1.1
-	// straight to their sockets where that is safe, on Linux, and every other
-	// stream as handler does, which keeps a goroutine and the request for
-	// each. Default: direct.
+	// How streams are delivered: on Linux, direct writes those on HTTP/1.1,
+	// plain or over TLS, straight to their sockets if that is safe. Every
+	// other stream is delivered as handler does it, which keeps a goroutine
+	// and the request for each. Default: direct.
 	Delivery string `json:"delivery,omitempty"`
 
-	// Whether streams are compressed for clients that accept gzip, once for
-	// all of them: gzip or off. Default: gzip, but off where the document
-	// depends on more than the public URL, as sizes then tell about
-	// secrets to whoever can have the upstream reflect his input.
+	// Whether streams and documents are compressed for clients that accept
+	// gzip, once for all of them: gzip or off. Default: gzip; off for private
+	// documents, those that depend on more than the public URL: their size
+	// would reveal secrets to anyone whose input the upstream reflects.
 	Compress string `json:"compress,omitempty"`
 
 	// The time over which a reload ends the streams of the old
-	// configuration, each of which resumes at once. Negative: they stay
-	// until they end by themselves. Default: 5m. At most 24h.
+	// configuration, each of which resumes at once; at most 30s if a setting
+	// has changed that decides the document. Negative: they stay until they
+	// end by themselves, and their document is polled on.
+	// Default: 5m. At most 24h.
 	StreamCloseDelay caddy.Duration `json:"stream_close_delay,omitempty"`
+}
 
+// Limits bound what clients can have under one name. They refuse newcomers and
+// evict nobody.
+type Limits struct {
 	// The most documents that are polled at the same time under this name.
 	// Documents without subscribers give way to new ones; one client address
 	// makes at most an eighth of them. A newcomer over the limit is refused.
@@ -244,44 +330,14 @@ type Handler struct {
 	// name. A newcomer over the limit is refused. Default: 20000. At least 1.
 	MaxSubscribers int `json:"max_subscribers,omitempty"`
 
-	// The name in logs, metrics and the admin API, for which the limits
-	// count. Default: the upstream URL as configured.
-	Name string `json:"name,omitempty"`
-
-	request    *requestTemplate
-	requestErr error // reported by Validate, with everything else
-	settings   settings
-	settingKey []byte
-	link       link
-	terms      terms
-	gzipTerms  *terms // nil where streams are not compressed
-	logger     *zap.Logger
-}
-
-// basicAuth is a user name and password, RFC 7617.
-type basicAuth struct {
-	// The user name, without a colon. Required.
-	Username string `json:"username,omitempty"`
-	// The password.
-	Password string `json:"password,omitempty"`
-}
-
-// oauth2Config is the client credentials grant, RFC 6749 section 4.4.
-// Placeholders: {env.*}, {file.*} and {system.*}.
-type oauth2Config struct {
-	// The token endpoint: http or https, absolute. Required.
-	TokenURL string `json:"token_url,omitempty"`
-	// The client's id. Required.
-	ClientID string `json:"client_id,omitempty"`
-	// The client's secret.
-	ClientSecret string `json:"client_secret,omitempty"`
-	// The scopes to ask for. Default: none, the endpoint decides.
-	Scopes []string `json:"scopes,omitempty"`
-	// Further parameters for the endpoint, such as audience.
-	Params map[string]string `json:"params,omitempty"`
-	// Where id and secret go: header (HTTP Basic) or body.
-	// Default: header.
-	Auth string `json:"auth,omitempty"`
+	// The most streams and waiting requests of one client address, or IPv6
+	// /64, at the same time under this name. A newcomer over it is refused.
+	// It does not count for loopback, nor for private addresses that send
+	// forwarding fields (Forwarded, X-Forwarded-For, X-Real-IP): those are
+	// proxies, and trusted_proxies of the server lets their clients count
+	// each by itself. Default: an eighth of max_subscribers, or 8 if that is
+	// more. At least 1.
+	MaxStreamsPerClient int `json:"max_streams_per_client,omitempty"`
 }
 
 // identifyConfig names the member by which items of lists are known.
@@ -292,60 +348,6 @@ type identifyConfig struct {
 	// The member, a scalar that differs between items. Required.
 	Member string `json:"member,omitempty"`
 }
-
-// sinceConfig is a query parameter whose value is taken from the last good
-// answer.
-type sinceConfig struct {
-	// The parameter's name. Required.
-	Param string `json:"param,omitempty"`
-	// A JSON Pointer to its value, a string, number or true, in the answer;
-	// in a list the token - is the last item. An answer without it leaves
-	// the value as it was.
-	Pointer string `json:"pointer,omitempty"`
-	// The value before there is an answer. Default: the parameter is left
-	// out.
-	Initial string `json:"initial,omitempty"`
-}
-
-// appendConfig adds each answer's list to the one that is kept.
-type appendConfig struct {
-	// A JSON Pointer to the list. Default: the whole answer. The rest of the
-	// document is the last answer's.
-	List string `json:"list,omitempty"`
-	// The most items that are kept; the oldest go first. Together they are no
-	// larger than max_body. Default: 1000. From 1 to 100000.
-	Max int `json:"max,omitempty"`
-	// The member by which an item is known: a new one takes the place of the
-	// old. An item without it is known by all it is. Default: id.
-	Key string `json:"key,omitempty"`
-}
-
-// paginateConfig walks the pages of a document. The pages are asked for
-// unconditionally, until two walks in a row give the same items in the same
-// order: one where nothing came or went since the last poll, two where
-// something did, at most five. All of them together have one timeout and one
-// max_body, and stay on the upstream's scheme and host.
-type paginateConfig struct {
-	// Where the next page is: link (the Link header's rel="next"), or a JSON
-	// Pointer to its URI, absolute or relative, or to the value of param.
-	// Required.
-	Next string `json:"next,omitempty"`
-	// The query parameter that takes what next points to. Default: none,
-	// it is a URI.
-	Param string `json:"param,omitempty"`
-	// A JSON Pointer to the list of which each page has a part. Default: the
-	// whole page. The rest of the document is the first page's.
-	List string `json:"list,omitempty"`
-	// The member by which an item is known, as an item can be on two pages
-	// while the list changes. Default: id.
-	Key string `json:"key,omitempty"`
-	// The most pages. A document with more is a failure. Default: 100. From
-	// 2 to 1000.
-	MaxPages int `json:"max_pages,omitempty"`
-}
-
-// generations numbers configurations, so that a source follows the newest.
-var generations atomic.Uint64
 
 // CaddyModule returns the Caddy module information.
 func (Handler) CaddyModule() caddy.ModuleInfo {
@@ -358,108 +360,127 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 // Provision sets the defaults and prepares the upstream request. It does no
 // network input or output and touches no source: caddy validate runs it too.
 func (h *Handler) Provision(ctx caddy.Context) error {
+	if h.engine == nil {
+		h.engine = process
+	}
 	h.logger = ctx.Logger()
+	h.causes = new(causes)
+	at, _ := places.LoadAndDelete(h.place())
+	if h.Name == "" {
+		h.Name = h.engine.names.name(h.Upstream)
+	}
 	h.setDefaults()
 	if registry := ctx.GetMetricsRegistry(); registry != nil {
-		if err := registerMetrics(registry); err != nil {
+		if err := registerMetrics(registry, h.engine.pool); err != nil {
 			return fmt.Errorf("registering metrics: %w", err)
 		}
 	}
-	h.prepare(caddy.NewReplacer())
+	on, err := h.app(ctx)
+	if err != nil {
+		return err
+	}
+	h.prepare(caddy.NewReplacer(), on.generation)
 	transport, err := h.loadTransport(ctx)
 	h.requestErr = errors.Join(h.requestErr, err)
-	h.link = link{transport, h.logger, generations.Add(1)}
+	h.claim.environment = environment{transport, h.logger, on.generation.number}
+	on.take(h)
 
-	if h.AlwaysOn {
-		app, err := ctx.App("poll_sse")
-		if err != nil {
-			return err
-		}
-		on := app.(*alwaysOn)
-		on.handlers = append(on.handlers, h)
+	h.except = slices.Clone(caddyhttp.MatchPath(h.Except))
+	if err := h.except.Provision(ctx); err != nil {
+		return fmt.Errorf("except: %w", err)
 	}
 
-	reload := make(chan struct{})
-	h.terms = terms{
-		key: renditionKey{
-			enc:       encoding{h.Format, h.eventName(kindSnapshot), h.eventName(kindPatch), h.eventName(kindMerge), h.eventName(kindStatus)},
-			heartbeat: time.Duration(h.Heartbeat),
-		},
-		retry:  time.Duration(h.Retry),
-		age:    time.Duration(h.MaxAge),
-		drain:  &drain{reload: reload, exit: exit, spread: time.Duration(h.StreamCloseDelay)},
-		pool:   sources,
-		name:   h.Name,
-		logger: h.logger,
+	h.drains = &drainable{reload: make(chan struct{})}
+	h.key = feed.Key{
+		Format:    h.Format,
+		Names:     feed.Names{Snapshot: h.eventName(feed.KindSnapshot), Patch: h.eventName(feed.KindPatch), Merge: h.eventName(feed.KindMerge), Status: h.eventName(feed.KindStatus)},
+		Heartbeat: time.Duration(h.Heartbeat),
+	}
+	h.streams = &delivery.Options{
+		Name:       h.Name,
+		Direct:     h.Delivery == deliveryDirect,
+		Retry:      time.Duration(h.Retry),
+		MaxAge:     time.Duration(h.MaxAge),
+		Reload:     h.drains.reload,
+		CloseDelay: time.Duration(h.StreamCloseDelay),
 	}
 	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok && server != nil {
 		if w := time.Duration(server.WriteTimeout); w > 0 {
-			h.terms.age = min(h.terms.age, w*9/10)
+			h.streams.MaxAge = min(h.streams.MaxAge, w*9/10)
 			h.logger.Warn("the server's write timeout ends every stream; leave timeouts { write } unset on this server",
-				zap.Duration("write_timeout", w), zap.Duration("streams_end_after", h.terms.age))
+				zap.String("poll_sse", h.Name), zap.Duration("write_timeout", w), zap.Duration("streams_end_after", h.streams.MaxAge))
 		}
-		h.terms.logged = server.Logs != nil
+		place, _ := at.(string)
+		h.lintServer(server, place)
+		h.logged = server.Logs != nil
+		h.errorRoutes = server.Errors != nil && len(server.Errors.Routes) > 0
 		if h.Delivery == deliveryDirect {
-			server.RegisterConnContext(noteConn)
+			server.RegisterConnContext(connContext)
 		}
 		// Cleanup is too late to end streams: on an exit the http app waits
 		// for them before it cleans up.
-		server.RegisterOnShutdown(sync.OnceFunc(func() {
-			if caddy.Exiting() {
-				endAll()
-				return
-			}
-			close(reload)
-			watchExit(h.terms.pool)
-		}))
+		server.RegisterOnShutdown(sync.OnceFunc(func() { h.engine.shutdown(h.drains.last()) }))
 	}
-	if h.Compress == compressGzip || h.Compress == "" && h.request != nil && !h.request.private {
-		zipped := h.terms
-		zipped.key.gzip = true
-		h.gzipTerms = &zipped
+	if h.requestErr != nil {
+		return nil // Validate says why
 	}
+	h.zipped = h.Compress == compressGzip || h.Compress == "" && !h.request.Private()
+	h.key.Gzip = h.zipped
+	vary := []string{"Accept", "Prefer"}
+	if h.zipped {
+		vary = append(vary, "Accept-Encoding")
+	}
+	h.warnOfForeign()
+	if on.generation.cluster != nil && h.claim.cluster == nil {
+		h.logger.Info("each node of the cluster polls this for itself, as it depends on a client or on credentials; include_private shares it, encrypted")
+	}
+	h.lintProvisioned()
+	h.vary = strings.Join(append(vary, h.request.Vary()...), ", ")
 	return nil
 }
 
-// prepare makes the upstream request and the settings of its sources.
-func (h *Handler) prepare(repl *caddy.Replacer) {
-	h.request, h.requestErr = h.compile(repl)
-	h.settings = settings{
-		Schedule:  h.schedule(),
-		MaxBody:   h.MaxBody,
-		Format:    h.UpstreamFormat,
-		Since:     h.sinceParams(),
-		Filter:    h.filterSettings(),
-		History:   *h.History,
-		Linger:    time.Duration(h.Linger),
-		Transport: string(h.TransportRaw),
+// app returns the app of the handler's configuration. A handler outside of a
+// server has one of its own.
+func (h *Handler) app(ctx caddy.Context) (*App, error) {
+	if server, _ := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); server == nil && !h.AlwaysOn {
+		return &App{generation: h.engine.newGeneration()}, nil
 	}
-	if a := h.Append; a != nil {
-		h.settings.Append = appended{true, a.List, a.Max, a.Key}
+	app, err := ctx.App("poll_sse")
+	if err != nil {
+		return nil, err
 	}
-	if p := h.Paginate; p != nil {
-		h.settings.Pages = pagination{p.Next, p.Param, p.List, p.Key, p.MaxPages}
-	}
-	h.settingKey = fmt.Appendf(nil, "%#v", h.settings)
+	return app.(*App), nil
 }
 
-func (h *Handler) filterSettings() filterSettings {
-	f := filterSettings{Select: h.Select, Omit: h.Omit, Ignore: h.Ignore}
-	for _, id := range h.Identify {
-		f.Identify = append(f.Identify, identity{id.Pattern, id.Member})
+// prepare makes the upstream request, and what else the key of a source and
+// its upkeep are made of. The defaults are filled in.
+func (h *Handler) prepare(repl *caddy.Replacer, g *generation) {
+	h.request, h.requestErr = h.compile(h.requestConfig(), repl.GetString)
+	h.requestErr = errors.Join(h.requestErr, h.checkAlwaysOn(h.request))
+	reading, err := json.Marshal(h.Reading)
+	if err != nil {
+		panic("BUG: a configuration cannot be written as JSON: " + err.Error())
 	}
-	return f
+	sum := sha256.Sum256(reading)
+	document, shared := sum, h.shared(g.cluster)
+	if shared != nil {
+		// A reload that changes the cluster, or joins or leaves one, makes
+		// other sources, which take the place of those that there are.
+		sum = sha256.Sum256(append(sum[:], shared.id[:]...))
+	}
+	h.readingKey = sum[:]
+	h.claim = &claim{
+		cluster:    shared,
+		document:   document,
+		use:        use{h.Name, sum},
+		upkeep:     upkeep{h.schedule(), *h.History, time.Duration(h.Linger)},
+		generation: g,
+		stays:      h.StreamCloseDelay < 0,
+	}
+	g.uses[h.claim.use] = struct{}{}
 }
 
-func (h *Handler) sinceParams() []sinceParam {
-	var params []sinceParam
-	for _, s := range h.Since {
-		params = append(params, sinceParam{s.Param, s.Pointer, s.Initial})
-	}
-	return params
-}
-
-// schedule is when this configuration has its sources polled.
+// schedule returns when this configuration wants its sources polled.
 func (h *Handler) schedule() schedule {
 	return schedule{
 		interval:  time.Duration(h.Interval),
@@ -473,127 +494,45 @@ func (h *Handler) schedule() schedule {
 	}
 }
 
-// loadTransport loads the configured transport, or a plain http one.
-func (h *Handler) loadTransport(ctx caddy.Context) (http.RoundTripper, error) {
-	if h.TransportRaw == nil {
-		t := new(reverseproxy.HTTPTransport)
-		if err := t.Provision(ctx); err != nil {
-			return nil, fmt.Errorf("transport: %w", err)
-		}
-		return pollTransport{t}, nil
+// requestConfig returns what this configuration asks of the upstream.
+func (h *Handler) requestConfig() upstream.Config {
+	c := upstream.Config{
+		URL: h.Upstream, Method: h.Method, Body: h.Body, Forward: h.Forward,
+		Tree: h.Tree, Query: h.Query, BasicAuth: h.BasicAuth, BearerFile: h.BearerFile, OAuth2: h.OAuth2,
 	}
-	module, err := ctx.LoadModule(h, "TransportRaw")
-	if err != nil {
-		return nil, fmt.Errorf("transport: %w", err)
-	}
-	t, ok := module.(*reverseproxy.HTTPTransport)
-	if !ok {
-		return nil, errors.New("transport: only http is supported")
-	}
-	if t.ProxyProtocol != "" {
-		return nil, errors.New("transport: proxy_protocol is not supported: a poll stands for no single client")
-	}
-	return pollTransport{t}, nil
-}
-
-// pollTransport gives every poll a fresh Replacer, without which the transport
-// crashes on tls_server_name with a placeholder.
-type pollTransport struct{ *reverseproxy.HTTPTransport }
-
-func (t pollTransport) RoundTrip(r *http.Request) (*http.Response, error) {
-	return t.HTTPTransport.RoundTrip(r.WithContext(context.WithValue(r.Context(), caddy.ReplacerCtxKey, caddy.NewReplacer())))
-}
-
-// CloseIdleConnections serves http.Client.CloseIdleConnections.
-func (t pollTransport) CloseIdleConnections() { t.Transport.CloseIdleConnections() }
-
-// compile makes the template of the upstream request.
-func (h *Handler) compile(repl *caddy.Replacer) (*requestTemplate, error) {
-	t, err := compileURL(h.Upstream, repl.GetString)
-	if err != nil {
-		return nil, err
-	}
-	_ = t.addForward(h.Forward) // checkForward reports it
-	var errs []error
 	if ops := h.HeaderUp; ops != nil {
-		t.set, err = t.compileFields(ops.Set, repl.GetString)
-		errs = append(errs, err)
-		t.add, err = t.compileFields(ops.Add, repl.GetString)
-		errs = append(errs, err)
-		t.remove = ops.Delete
-		if len(ops.Replace) > 0 {
-			errs = append(errs, errors.New("header_up: replace is not supported; set the field instead"))
-		}
+		c.Set, c.Add, c.Delete = ops.Set, ops.Add, ops.Delete
 	}
-	errs = append(errs, t.compileBody(h.Method, h.Body, repl.GetString))
-	t.credentials, err = h.credentials(repl.GetString)
-	if h.AlwaysOn && t.dynamic() {
-		errs = append(errs, errors.New("always_on: the upstream request depends on the client's; there is none to start with"))
-	}
-	return t, errors.Join(append(errs, err)...)
+	return c
 }
 
-// credentials expands the server's own credentials.
-func (h *Handler) credentials(config lookup) (credentials, error) {
-	var errs []error
-	expand := func(option, text string) string {
-		t := parseTemplate(text, verbatim)
-		for _, name := range t.placeholders() {
-			if !isConfigPlaceholder(name) {
-				errs = append(errs, fmt.Errorf("%s: only {env.*}, {file.*} and {system.*} may stand here, not {%s}; forward sends what is the client's", option, name))
-				return ""
-			}
-		}
-		value, err := t.expand(config)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", option, err))
-		}
-		return value
+// compile makes the template of the upstream request and reports everything
+// that is wrong with it.
+func (h *Handler) compile(c upstream.Config, lookup upstream.Lookup) (*upstream.Template, error) {
+	t, err := upstream.Compile(c, lookup)
+	errs := []error{err, checkPlaceholders(t)}
+	if h.HeaderUp != nil && len(h.HeaderUp.Replace) > 0 {
+		errs = append(errs, errors.New("header_up: replace is not supported; set the field instead"))
 	}
-	var c credentials
-	if b := h.BasicAuth; b != nil {
-		user := expand("basic_auth", b.Username)
-		if user == "" || strings.Contains(user, ":") {
-			errs = append(errs, errors.New("basic_auth: need a user name, without a colon"))
-		}
-		c.basic = user + ":" + expand("basic_auth", b.Password)
+	return t, errors.Join(errs...)
+}
+
+// checkAlwaysOn refuses always_on if clients decide a part of the request.
+func (h *Handler) checkAlwaysOn(parts ...*upstream.Template) error {
+	if h.AlwaysOn && slices.ContainsFunc(parts, (*upstream.Template).PerClient) {
+		return errors.New("always_on: the upstream request depends on the client's; there is none to start with")
 	}
-	c.bearerFile = expand("bearer_file", h.BearerFile)
-	if o := h.OAuth2; o != nil {
-		params := make(url.Values)
-		for name, value := range o.Params {
-			params.Set(name, expand("oauth2", value))
-		}
-		c.oauth2 = oauth2Client{
-			tokenURL: expand("oauth2", o.TokenURL), id: expand("oauth2", o.ClientID), secret: expand("oauth2", o.ClientSecret),
-			scopes: strings.Join(o.Scopes, " "), params: params.Encode(), inBody: o.Auth == "body",
-		}
-		u, err := url.Parse(c.oauth2.tokenURL)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
-			errs = append(errs, errors.New("oauth2: need the absolute URL of the token endpoint, without credentials"))
-		}
-		if c.oauth2.id == "" {
-			errs = append(errs, errors.New("oauth2: need a client_id"))
-		}
-		if o.Auth != "" && o.Auth != "header" && o.Auth != "body" {
-			errs = append(errs, fmt.Errorf("oauth2: auth %q: need header or body", o.Auth))
-		}
-	}
-	return c, errors.Join(errs...)
+	return nil
 }
 
 // Validate reports everything that is wrong with the configuration at once.
 func (h *Handler) Validate() error {
-	return errors.Join(h.requestErr, h.checkOptions())
+	var errs []error
+	for _, err := range problems(errors.Join(h.requestErr, h.checkOptions())) {
+		errs = append(errs, fmt.Errorf("poll_sse %s: %w", h.Name, err))
+	}
+	return errors.Join(errs...)
 }
-
-// exit is closed when the process exits, and ends every stream of every
-// configuration.
-var (
-	exit    = make(chan struct{})
-	endAll  = sync.OnceFunc(func() { close(exit); go cutOff() })
-	directs = &writers{exit: exit}
-)
 
 // Values of the options delivery and compress.
 const (
@@ -603,43 +542,6 @@ const (
 	compressGzip = "gzip"
 	compressOff  = "off"
 )
-
-// exitWatch looks for the exit on behalf of streams that outlived their
-// configuration: their own server's shutdown hook has fired already, and no
-// other module is told in time.
-var exitWatch struct {
-	mu      sync.Mutex
-	running bool
-	until   time.Time // for streams that are only about to subscribe
-}
-
-// watchExit has the exit watched for until there are no streams left in p.
-func watchExit(p *pool) {
-	w := &exitWatch
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.until = time.Now().Add(5 * time.Second)
-	if w.running {
-		return
-	}
-	w.running = true
-	go func() {
-		for {
-			time.Sleep(100 * time.Millisecond)
-			if caddy.Exiting() {
-				endAll()
-				return
-			}
-			w.mu.Lock()
-			if time.Now().After(w.until) && !p.subscribed() {
-				w.running = false
-				w.mu.Unlock()
-				return
-			}
-			w.mu.Unlock()
-		}
-	}()
-}
 
 // Interface guards.
 var (

@@ -18,6 +18,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
 )
 
 // serve runs Caddy in this process with a site made of directives. It returns
@@ -46,7 +47,7 @@ http://:0 {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		sources.closeAll()
+		process.pool.closeAll()
 		if err := caddy.Stop(); err != nil {
 			t.Error(err)
 		}
@@ -115,9 +116,9 @@ func follow(t *testing.T, url string, n int, fields ...string) string {
 	return ""
 }
 
-// TestTenancy: two users with different credentials, at the same time and one
-// after the other, on a stream, as JSON and with the other's versions: neither
-// ever sees a byte of the other's document, and no log has a secret.
+// TestTenancy: two users with different credentials read at the same time and
+// one after the other, on a stream, as JSON and with the other's versions.
+// Neither ever sees a byte of the other's document, and no log has a secret.
 func TestTenancy(t *testing.T) {
 	for _, test := range []struct{ name, options, field, prefix string }{
 		{"Authorization", "forward Authorization", "Authorization", "Bearer "},
@@ -151,22 +152,22 @@ func TestTenancy(t *testing.T) {
 				wg.Go(func() {
 					for range 5 {
 						resp, body := fetch(t, url, test.field, own)
-						if !strings.Contains(body, "document-of-"+name) || strings.Contains(body, other) {
+						if !strings.Contains(body, "document-of-"+name) || strings.Contains(body, "document-of-"+other) {
 							t.Errorf("%s got %d %q", name, resp.StatusCode, body)
 						}
-						if c := resp.Header.Get("Cache-Control"); c != "private, no-store" {
-							t.Errorf("Cache-Control: %q, want private, no-store", c)
+						if c := resp.Header.Get("Cache-Control"); c != "private, no-cache" {
+							t.Errorf("Cache-Control: %q, want private, no-cache", c)
 						}
 						if vary := strings.Join(resp.Header.Values("Vary"), ", "); test.field != "X-User" && !strings.Contains(vary, test.field) {
 							t.Errorf("Vary: %q does not name %s", vary, test.field)
 						}
-						// The other's version is no version of one's own.
+						// The other user's version means nothing here.
 						foreign, _ := fetch(t, url, test.field, others)
 						id := strings.Trim(foreign.Header.Get("ETag"), `"`)
 						if resp, _ := fetch(t, url, test.field, own, "If-None-Match", `"`+id+`"`); resp.StatusCode != 200 {
 							t.Errorf("%s's version gave %s a %d", other, name, resp.StatusCode)
 						}
-						if got := follow(t, url, 3, test.field, own, "Last-Event-ID", id); !strings.Contains(got, "document-of-"+name) || strings.Contains(got, other) {
+						if got := follow(t, url, 3, test.field, own, "Last-Event-ID", id); !strings.Contains(got, "document-of-"+name) || strings.Contains(got, "document-of-"+other) {
 							t.Errorf("%s's stream: %q, want a snapshot of its own", name, got)
 						}
 					}
@@ -180,7 +181,7 @@ func TestTenancy(t *testing.T) {
 			} else if resp, _ := fetch(t, url); resp.StatusCode != 400 {
 				t.Errorf("without a value for a placeholder: %d, want 400", resp.StatusCode)
 			}
-			sources.closeAll()
+			process.pool.closeAll()
 			text, err := os.ReadFile(logs)
 			if err != nil || len(text) == 0 {
 				t.Fatalf("no log: %v", err)
@@ -198,7 +199,7 @@ func TestTenancy(t *testing.T) {
 	}
 }
 
-// TestSecretsStayInside: what {env.*} holds reaches the upstream and nobody
+// TestSecretsStayInside: the value of {env.*} reaches the upstream and nobody
 // else, whatever goes wrong.
 func TestSecretsStayInside(t *testing.T) {
 	var got []string
@@ -243,9 +244,9 @@ func TestSecretsStayInside(t *testing.T) {
 	if resp.StatusCode != 502 {
 		t.Errorf("with the upstream gone: %d, want 502", resp.StatusCode)
 	}
-	sources.closeAll()
+	process.pool.closeAll()
 	text, err := os.ReadFile(logs)
-	if err != nil || !strings.Contains(string(text), "{env.POLL_SSE_ORIGIN}/x?key={env.POLL_SSE_KEY}") {
+	if err != nil || !strings.Contains(string(text), "{env.POLL_SSE_ORIGIN}/x?…") {
 		t.Errorf("the log does not name the upstream as configured: %v", err)
 	}
 	for where, text := range map[string]string{"the log": string(text), "an answer": answers.String()} {
@@ -283,5 +284,35 @@ func TestHandlerOnARealServer(t *testing.T) {
 	}
 	if resp, body := fetch(t, url+"/api", "Connection", "Upgrade", "Upgrade", "websocket"); resp.StatusCode != 201 {
 		t.Errorf("an upgrade: %d %q, want the next handler", resp.StatusCode, body)
+	}
+}
+
+// TestStaticRequestIsMadeOnce: if clients decide no part of the upstream
+// request, a client's request makes no other.
+func TestStaticRequestIsMadeOnce(t *testing.T) {
+	for upstream, static := range map[string]bool{
+		"http://upstream.test/doc": true, "http://upstream.test/doc?since={poll_sse.last_success.unix}": true,
+		"http://upstream.test/doc?q={http.request.uri.query.q}": false,
+	} {
+		h := Handler{Upstream: upstream, Request: Request{HeaderUp: &headers.HeaderOps{Set: http.Header{"Accept-Language": {"de"}}}}}
+		h.setDefaults()
+		h.prepare(caddy.NewReplacer(), testEngine(t).newGeneration())
+		if err := h.Validate(); err != nil {
+			t.Fatal(err)
+		}
+		r := request(t.Context(), "GET", "/api?q=x")
+		first, err := h.expand(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		allocs := testing.AllocsPerRun(100, func() {
+			again, err := h.expand(r)
+			if err != nil || again.Key(h.readingKey) != first.Key(h.readingKey) {
+				t.Fatal("another request", err)
+			}
+		})
+		if (allocs == 0) != static {
+			t.Errorf("%s: %v allocations a request; static: %v", upstream, allocs, static)
+		}
 	}
 }

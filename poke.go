@@ -13,6 +13,10 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/pollsse/caddy-poll-sse/internal/upstream"
 )
 
 func init() {
@@ -25,14 +29,14 @@ func init() {
 	httpcaddyfile.RegisterDirectiveOrder("poll_sse_poke", httpcaddyfile.After, "encode")
 }
 
-// Poke has the documents of a poll_sse polled at once: the URL for the webhook
-// of a legacy system that knows when something has changed. It answers a POST
-// that carries the secret with 204, whether there was anything to poll or not,
-// and never makes a source. Each source follows 8 pokes at once and one a
-// second in the long run; any number of pokes in between is one poll.
+// Poke polls the documents of a poll_sse at once. Its URL is for the webhook of
+// a legacy system that knows when something has changed. It answers a POST that
+// carries the secret with 204, whether there was anything to poll or not, and
+// never makes a source. Each source follows 8 pokes at once and one a second in
+// the long run; any number of pokes in between is one poll.
 type Poke struct {
 	// The name of the poll_sse to poll: its option name, or else its upstream
-	// URL as configured. Required.
+	// URL as it is written there. Required.
 	Source string `json:"source,omitempty"`
 
 	// The secret: {env.NAME} or {file.PATH}, read when the configuration is
@@ -40,9 +44,11 @@ type Poke struct {
 	Secret string `json:"secret,omitempty"`
 
 	// The header field that carries the secret; in Authorization it stands
-	// behind "Bearer". Default: X-Poke-Secret.
+	// behind "Bearer". Caddy's access log shows any other field as it is,
+	// unless a filter of the log deletes it. Default: Authorization.
 	Header string `json:"header,omitempty"`
 
+	engine *engine
 	digest [sha256.Size]byte // of the secret: equal lengths compare in constant time
 	err    error             // reported by Validate
 }
@@ -56,10 +62,16 @@ func (Poke) CaddyModule() caddy.ModuleInfo {
 }
 
 // Provision reads the secret.
-func (p *Poke) Provision(caddy.Context) error {
-	setDefault(&p.Header, "X-Poke-Secret")
+func (p *Poke) Provision(ctx caddy.Context) error {
+	if p.engine == nil {
+		p.engine = process
+	}
+	setDefault(&p.Header, "Authorization")
+	if !strings.EqualFold(p.Header, "Authorization") {
+		ctx.Logger().Warn("access logs show the secret in this field, unless a log filter deletes it; Authorization is redacted", zap.String("field", p.Header))
+	}
 	var secret string
-	secret, p.err = p.readSecret(caddy.NewReplacer().GetString)
+	secret, p.err = readSecret(p.Secret, caddy.NewReplacer().GetString)
 	p.digest = sha256.Sum256([]byte(secret))
 	return nil
 }
@@ -67,18 +79,20 @@ func (p *Poke) Provision(caddy.Context) error {
 // minSecret is the least length of a secret, in bytes.
 const minSecret = 16
 
-func (p *Poke) readSecret(config lookup) (string, error) {
-	t := parseTemplate(p.Secret, verbatim)
-	if len(t) != 1 || t[0].placeholder == "" || !isConfigPlaceholder(t[0].placeholder) {
-		return "", errors.New("poll_sse_poke: need the secret as {env.NAME} or {file.PATH}, so that it is not part of the configuration")
+// readSecret reads a secret that is configured as {env.NAME} or {file.PATH}.
+func readSecret(placeholder string, lookup upstream.Lookup) (string, error) {
+	name, opened := strings.CutPrefix(placeholder, "{")
+	name, closed := strings.CutSuffix(name, "}")
+	if !opened || !closed || strings.ContainsAny(name, "{}") || !upstream.IsConfigPlaceholder(name) {
+		return "", errors.New("need the secret as {env.NAME} or {file.PATH}, so that it is not part of the configuration")
 	}
-	secret, err := t.expand(config)
-	if err != nil {
-		return "", fmt.Errorf("poll_sse_poke: secret: %w", err)
+	secret, _ := lookup(name)
+	if secret == "" {
+		return "", fmt.Errorf("secret: %s has no value", placeholder)
 	}
 	secret = strings.TrimSpace(secret)
 	if len(secret) < minSecret {
-		return "", fmt.Errorf("poll_sse_poke: the secret is shorter than %d bytes", minSecret)
+		return "", fmt.Errorf("the secret is shorter than %d bytes", minSecret)
 	}
 	return secret, nil
 }
@@ -87,10 +101,15 @@ func (p *Poke) readSecret(config lookup) (string, error) {
 func (p *Poke) Validate() error {
 	errs := []error{p.err}
 	if p.Source == "" {
-		errs = append(errs, errors.New("poll_sse_poke: need the name of a poll_sse"))
+		errs = append(errs, errors.New("need the name of a poll_sse"))
 	}
-	if !isToken(p.Header) {
-		errs = append(errs, fmt.Errorf("poll_sse_poke: header %q: not a header field name", p.Header))
+	if !httpguts.ValidHeaderFieldName(p.Header) {
+		errs = append(errs, fmt.Errorf("header %q: not a header field name", p.Header))
+	}
+	for i, err := range errs {
+		if err != nil {
+			errs[i] = fmt.Errorf("poll_sse_poke %s: %w", upstream.Redact(p.Source), err)
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -112,10 +131,14 @@ func (p *Poke) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Han
 	if subtle.ConstantTimeCompare(digest[:], p.digest[:]) != 1 {
 		return caddyhttp.Error(http.StatusForbidden, errors.New("poke without the secret"))
 	}
-	sources.poke(p.Source)
+	p.engine.pool.poke(r.Context(), p.endpoint(), pokedByWebhook)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
+
+// endpoint returns the name that the source's documents count under. It is looked
+// up for each poke, as the poll_sse may be provisioned after this handler.
+func (p *Poke) endpoint() string { return p.engine.names.find(p.Source) }
 
 // UnmarshalCaddyfile sets up the handler from a directive:
 //
@@ -137,7 +160,11 @@ func (p *Poke) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		field := map[string]*string{"secret": &p.Secret, "header": &p.Header}[name]
 		switch {
 		case field == nil:
-			errs = append(errs, d.Errf("poll_sse_poke has no option %s", name))
+			meant := nearest(name, []string{"secret", "header"})
+			if meant != "" {
+				meant = "; did you mean " + meant + "?"
+			}
+			errs = append(errs, d.Errf("poll_sse_poke has no option %s%s", name, meant))
 		case len(args) != 1:
 			errs = append(errs, d.Errf("%s: need one value", name))
 		case *field != "":

@@ -2,6 +2,8 @@ package pollsse
 
 import (
 	"net/http"
+	"os"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,35 +12,24 @@ import (
 	"go.uber.org/zap"
 )
 
-// freshPool gives the test's bubble a pool of its own.
-func freshPool(t *testing.T) {
-	before := sources
-	sources = &pool{sources: make(map[[32]byte]*source), endpoints: make(map[string]*endpoint)}
-	mine := sources
-	t.Cleanup(func() {
-		mine.closeAll()
-		sources = before
-	})
-}
-
 func TestAlwaysOnHandsOverBetweenConfigurations(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		freshPool(t)
-		u := &fakeUpstream{answer: func(int, *http.Request) *http.Response { return respond(200, "1") }}
-		app := func(h *Handler) *alwaysOn {
+		u := &fakeUpstream{script: func(int, *http.Request) *http.Response { return reply(200, "1") }}
+		app := func(h *Handler) *App {
 			h.Upstream, h.Name, h.AlwaysOn = "http://always.test/", "always", true
 			h.Interval, h.Linger = caddy.Duration(time.Second), caddy.Duration(10*time.Second)
 			h.setDefaults()
-			h.prepare(caddy.NewReplacer())
-			h.link = link{u, zap.NewNop(), generations.Add(1)}
-			return &alwaysOn{handlers: []*Handler{h}}
+			h.prepare(caddy.NewReplacer(), testEngine(t).newGeneration())
+			h.claim.environment = environment{u, zap.NewNop(), h.claim.generation.number}
+			return &App{engine: testEngine(t), generation: h.claim.generation, handlers: []*Handler{h}}
 		}
-		start := func(a *alwaysOn) {
+		start := func(a *App) {
 			if err := a.Start(); err != nil {
 				t.Fatal(err)
 			}
 		}
-		old, reloaded := app(&Handler{}), app(&Handler{Heartbeat: caddy.Duration(time.Minute)})
+		old, reloaded := app(&Handler{}), app(&Handler{Streaming: Streaming{Heartbeat: caddy.Duration(time.Minute)}})
 		start(old)
 		wait(5500 * time.Millisecond)
 		start(reloaded)
@@ -47,7 +38,7 @@ func TestAlwaysOnHandsOverBetweenConfigurations(t *testing.T) {
 		if got := u.count(); got != 11 {
 			t.Errorf("%d polls in 10.5s across a reload, want 11", got)
 		}
-		rows := sources.list()
+		rows := listed(testEngine(t).pool)
 		if len(rows) != 1 || !rows[0].AlwaysOn || rows[0].Subscribers != 0 {
 			t.Errorf("listed %+v, want one that is always on, without subscribers", rows)
 		}
@@ -61,32 +52,64 @@ func TestAlwaysOnHandsOverBetweenConfigurations(t *testing.T) {
 		}
 		_ = reloaded.Stop()
 		wait(time.Minute)
-		if got := u.count(); got > 81 || len(sources.list()) != 0 {
-			t.Errorf("%d polls and %d sources a minute after the end, want at most 81 and none", got, len(sources.list()))
+		if got := u.count(); got > 81 || len(listed(testEngine(t).pool)) != 0 {
+			t.Errorf("%d polls and %d sources a minute after the end, want at most 81 and none", got, len(listed(testEngine(t).pool)))
 		}
 	})
 }
 
 func TestPokeReachesEverySourceOfAName(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		freshPool(t)
-		u := &fakeUpstream{answer: func(int, *http.Request) *http.Response { return respond(200, "1") }}
-		h := &Handler{Upstream: "http://poke.test/", Interval: caddy.Duration(time.Hour)}
+		u := &fakeUpstream{script: func(int, *http.Request) *http.Response { return reply(200, "1") }}
+		h := &Handler{Upstream: "http://poke.test/", Schedule: Schedule{Interval: caddy.Duration(time.Hour)}}
 		h.setDefaults()
-		h.prepare(caddy.NewReplacer())
-		lk := link{u, zap.NewNop(), 1}
+		h.prepare(caddy.NewReplacer(), testEngine(t).newGeneration())
 		for i, name := range []string{"a", "a", "b"} {
-			sources.hold([32]byte{byte(i)}, name, func(total *counters) *source {
-				req, _ := h.request.expand(nil, &http.Request{})
-				return newSource([32]byte{byte(i)}, req, h.settings, lk, total)
+			c := *h.claim
+			c.name, c.environment = name, environment{u, zap.NewNop(), c.generation.number}
+			testEngine(t).pool.hold([32]byte{byte(i)}, [32]byte{}, &c, func(total *counters) *source {
+				req, _ := h.request.Expand(nil, &http.Request{})
+				return newSource(req, h.Reading, &c, total)
 			})
 		}
 		wait(time.Second)
-		sources.poke("a")
-		sources.poke("nobody")
+		testEngine(t).pool.poke(t.Context(), "a", pokedByWebhook)
+		testEngine(t).pool.poke(t.Context(), "nobody", pokedByWebhook)
 		wait(time.Second)
 		if got := u.count(); got != 3+2 {
 			t.Errorf("%d polls, want 3 and then 2 that were poked", got)
 		}
 	})
+}
+
+// TestPokeSecretInAccessLog: by default the secret is in Authorization, which
+// Caddy's access log redacts. Any other field gets a warning.
+func TestPokeSecretInAccessLog(t *testing.T) {
+	const secret = "0123456789abcdef"
+	t.Setenv("POKE_SECRET", secret)
+	url, logs := serve(t, `poll_sse_poke /changed quotes {
+	secret {env.POKE_SECRET}
+}
+poll_sse_poke /own quotes {
+	secret {env.POKE_SECRET}
+	header X-Poke-Secret
+}`)
+	req, _ := http.NewRequest("POST", url+"/changed", nil)
+	req.Header.Set("Authorization", "Bearer "+secret)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != 204 {
+		t.Errorf("status %d, want 204", resp.StatusCode)
+	}
+	text, err := os.ReadFile(logs)
+	if err != nil || !strings.Contains(string(text), `"uri":"/changed"`) || strings.Contains(string(text), secret) {
+		t.Errorf("%v; want a line of the access log, without the secret:\n%s", err, text)
+	}
+	if n := strings.Count(string(text), `"field":"X-Poke-Secret"`); n != 1 {
+		t.Errorf("%d warnings about X-Poke-Secret, want 1:\n%s", n, text)
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -21,11 +22,14 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
+
+	"github.com/pollsse/caddy-poll-sse/internal/upstream"
 )
 
 func TestPollingStartsWithTheFirstSubscriber(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		r := newRig(t, &Handler{Interval: caddy.Duration(time.Second), Linger: caddy.Duration(10 * time.Second)})
+		r := newRig(t, &Handler{Schedule: Schedule{Interval: caddy.Duration(time.Second), Linger: caddy.Duration(10 * time.Second)}})
 		time.Sleep(time.Minute)
 		if n := r.up.count(); n != 0 {
 			t.Fatalf("%d polls without a subscriber, want none", n)
@@ -50,8 +54,9 @@ func TestPollingStartsWithTheFirstSubscriber(t *testing.T) {
 }
 
 func TestPollingLingersAfterTheLastSubscriber(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		r := newRig(t, &Handler{Interval: caddy.Duration(time.Second), Linger: caddy.Duration(5 * time.Second)})
+		r := newRig(t, &Handler{Schedule: Schedule{Interval: caddy.Duration(time.Second), Linger: caddy.Duration(5 * time.Second)}})
 		c := r.stream()
 		time.Sleep(1500 * time.Millisecond)
 		c.close()
@@ -66,7 +71,7 @@ func TestPollingLingersAfterTheLastSubscriber(t *testing.T) {
 		if n := r.up.count(); n != 10 {
 			t.Fatalf("%d polls, want 10: the last at 9s, 5s of linger after 4.5s", n)
 		}
-		if n := poolSize(); n != 0 {
+		if n := poolSize(t); n != 0 {
 			t.Fatalf("%d sources after linger, want none", n)
 		}
 		r.stream().expect(`status {"state":"live"…`, `snapshot …`)
@@ -77,15 +82,16 @@ func TestPollingLingersAfterTheLastSubscriber(t *testing.T) {
 }
 
 // poolSize is the number of sources.
-func poolSize() int {
-	sources.mu.Lock()
-	defer sources.mu.Unlock()
-	return len(sources.sources)
+func poolSize(t *testing.T) int {
+	testEngine(t).pool.mu.Lock()
+	defer testEngine(t).pool.mu.Unlock()
+	return len(testEngine(t).pool.entries)
 }
 
 func TestOneRequestInFlight(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		r := newRig(t, &Handler{Interval: caddy.Duration(100 * time.Millisecond), Timeout: caddy.Duration(10 * time.Second), MaxLoad: 100})
+		r := newRig(t, &Handler{Schedule: Schedule{Interval: caddy.Duration(100 * time.Millisecond), Timeout: caddy.Duration(10 * time.Second), MaxLoad: 100}})
 		r.up.answer(func(*http.Request) (*http.Response, error) {
 			time.Sleep(time.Second)
 			return reply(200, `[1]`), nil
@@ -102,8 +108,9 @@ func TestOneRequestInFlight(t *testing.T) {
 }
 
 func TestConditionalRequests(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		r := newRig(t, &Handler{Interval: caddy.Duration(time.Second)})
+		r := newRig(t, &Handler{Schedule: Schedule{Interval: caddy.Duration(time.Second)}})
 		r.up.answer(func(q *http.Request) (*http.Response, error) {
 			if tag := q.Header.Get("If-None-Match"); tag != "" {
 				return reply(304, ""), nil
@@ -142,9 +149,52 @@ func TestConditionalRequests(t *testing.T) {
 	})
 }
 
-// TestSpurious304: an upstream that says 304 where nothing was asked has given
-// no document.
+// TestValidatorsBelongToTheirURL: if a redirect leads elsewhere than before, it
+// is followed without the validators of the old place: entity tags are valid
+// only there.
+func TestValidatorsBelongToTheirURL(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		r := newRig(t, &Handler{Upstream: "http://upstream.test/current", Schedule: Schedule{Interval: caddy.Duration(time.Second)}})
+		release := func(target, body string) {
+			r.up.answer(func(q *http.Request) (*http.Response, error) {
+				conditional := isConditional(q.Header)
+				switch {
+				case q.URL.Path == "/current" && target != "/current":
+					if conditional {
+						return reply(304, ""), nil // an own entity tag, as little as the target's
+					}
+					return reply(302, "", "Location", target, "ETag", `"1"`), nil
+				case conditional:
+					return reply(304, ""), nil
+				}
+				return reply(200, body, "ETag", `"1"`, "Last-Modified", "Tue, 01 Jan 2030 00:00:00 GMT"), nil
+			})
+		}
+		release("/release-a", `"a"`)
+		c := r.stream()
+		c.expect("status …", `snapshot "a"`)
+		time.Sleep(1500 * time.Millisecond)
+		c.expect()
+		if q := r.up.last(); q.URL.Path != "/release-a" || !isConditional(q.Header) {
+			t.Errorf("the poll of the same place ends with %s %v, want a condition on /release-a", q.URL, q.Header)
+		}
+		release("/release-b", `"b"`)
+		time.Sleep(time.Second)
+		c.expect(`snapshot "b"`)
+		release("/current", `"c"`) // no redirect any more
+		time.Sleep(time.Second)
+		c.expect(`snapshot "c"`)
+		release("/release-a", `"a"`) // /current is asked with its own validators, and confirms
+		time.Sleep(time.Second)
+		c.expect()
+	})
+}
+
+// TestSpurious304: an upstream that answers 304 to an unconditional request has
+// sent no document.
 func TestSpurious304(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		r := newRig(t, &Handler{})
 		r.up.answer(func(*http.Request) (*http.Response, error) { return reply(304, ""), nil })
@@ -176,13 +226,7 @@ func (z zeros) Read(b []byte) (int, error) {
 
 func (z zeros) Close() error { z.closed.Add(1); return nil }
 
-// hang is a body that gives nothing until its request ends.
-type hang struct{ ctx context.Context }
-
-func (h hang) Read([]byte) (int, error) { <-h.ctx.Done(); return 0, h.ctx.Err() }
-func (h hang) Close() error             { return nil }
-
-// failures are the ways in which an upstream can give no document.
+// failures are the ways in which an upstream can fail to return a document.
 var failures = []struct {
 	name, reason string
 	do           func(*http.Request) (*http.Response, error)
@@ -250,21 +294,21 @@ var failures = []struct {
 	}},
 }
 
+func isConditional(h http.Header) bool {
+	return h.Get("If-None-Match") != "" || h.Get("If-Modified-Since") != ""
+}
+
 type errReader struct{ err error }
 
 func (r errReader) Read([]byte) (int, error) { return 0, r.err }
 
-func answers(status int, body string, fields ...string) func(*http.Request) (*http.Response, error) {
-	return func(*http.Request) (*http.Response, error) { return reply(status, body, fields...), nil }
-}
-
-// TestFailures: whatever the upstream does, streams stay open, the last good
-// document stays, and the state says why and when it is good again.
+// TestFailures: whatever the upstream does, streams stay open and the last good
+// document stays. The state says why, and when it is good again.
 func TestFailures(t *testing.T) {
 	for _, test := range failures {
 		t.Run(test.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
-				r := newRig(t, &Handler{Interval: caddy.Duration(time.Second), Timeout: caddy.Duration(2 * time.Second), MaxBody: 64 << 10})
+				r := newRig(t, &Handler{Schedule: Schedule{Interval: caddy.Duration(time.Second), Timeout: caddy.Duration(2 * time.Second)}, Reading: Reading{MaxBody: 64 << 10}})
 				r.up.set(`{"n":1,"filler":"0123456789012345678901234567890123456789012345678901234567890123456789"}`)
 				c := r.stream()
 				c.expect("status …", "snapshot …")
@@ -284,13 +328,13 @@ func TestFailures(t *testing.T) {
 			})
 			// The same with no document at all.
 			bubble(t, func(t *testing.T) {
-				r := newRig(t, &Handler{Interval: caddy.Duration(time.Second), Timeout: caddy.Duration(2 * time.Second), MaxBody: 64 << 10})
+				r := newRig(t, &Handler{Schedule: Schedule{Interval: caddy.Duration(time.Second), Timeout: caddy.Duration(2 * time.Second)}, Reading: Reading{MaxBody: 64 << 10}})
 				r.up.answer(test.do)
 				c := r.stream()
 				time.Sleep(10 * time.Second)
 				c.expect(`status {"state":"waiting","since":"…","reason":"` + test.reason + `"}`)
 				want := http.StatusBadGateway
-				if test.reason == reasonTimeout {
+				if test.reason == upstream.ReasonTimeout {
 					want = http.StatusGatewayTimeout
 				}
 				if got := r.get(); got.Code != want {
@@ -305,16 +349,17 @@ func TestFailures(t *testing.T) {
 }
 
 func TestBodyLimitWhileReading(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		for _, coding := range []string{"", "gzip"} {
 			var read, closed atomic.Int64
-			r := newRig(t, &Handler{MaxBody: 100_000, Upstream: "http://upstream.test/endless" + coding})
+			r := newRig(t, &Handler{Reading: Reading{MaxBody: 100_000}, Upstream: "http://upstream.test/endless" + coding})
 			r.up.answer(func(*http.Request) (*http.Response, error) {
 				resp := reply(200, "")
 				resp.ContentLength = -1
 				resp.Body = zeros{&read, &closed, ' '}
 				if coding == "gzip" {
-					// Each read gives a whole member that inflates to nothing
+					// Each read returns a whole member that inflates to nothing
 					// but white space, for ever.
 					resp.Header.Set("Content-Encoding", "gzip")
 					resp.Body = io.NopCloser(&repeating{text: zipped(strings.Repeat(" ", 10_000)), read: &read})
@@ -353,7 +398,7 @@ func TestBodyOfExactlyMaxBody(t *testing.T) {
 		want string
 	}{{1000, "snapshot …"}, {1001, `status {"state":"waiting",…"too_large"}`}} {
 		bubble(t, func(t *testing.T) {
-			r := newRig(t, &Handler{MaxBody: 1000})
+			r := newRig(t, &Handler{Reading: Reading{MaxBody: 1000}})
 			body := `"` + strings.Repeat("x", test.size-2) + `"`
 			for _, do := range []func(*http.Request) (*http.Response, error){
 				answers(200, body), answers(200, zipped(body), "Content-Encoding", "gzip"),
@@ -364,15 +409,16 @@ func TestBodyOfExactlyMaxBody(t *testing.T) {
 				if line := last.name + " " + last.data; !like(line, test.want) {
 					t.Errorf("%d bytes with max_body 1000: %.100q, want %q", test.size, line, test.want)
 				}
-				closeSources()
+				testEngine(t).pool.closeAll()
 			}
 		})
 	}
 }
 
 func TestGzipAndRedirectsOnTheSameHost(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		r := newRig(t, &Handler{HeaderUp: &headers.HeaderOps{Set: http.Header{"Authorization": {"Bearer key"}}}})
+		r := newRig(t, &Handler{Request: Request{HeaderUp: &headers.HeaderOps{Set: http.Header{"Authorization": {"Bearer key"}}}}})
 		r.up.answer(func(q *http.Request) (*http.Response, error) {
 			if q.URL.Path != "/5" {
 				n, _ := strconv.Atoi(strings.Trim(q.URL.Path, "/"))
@@ -382,7 +428,7 @@ func TestGzipAndRedirectsOnTheSameHost(t *testing.T) {
 		})
 		r.stream().expect("status …", `snapshot {"at":5}`)
 		q := r.up.last()
-		if q.Header.Get("Accept-Encoding") != acceptEncoding || q.Header.Get("Accept") != "application/json" || q.Header.Get("Authorization") != "Bearer key" {
+		if q.Header.Get("Accept-Encoding") != "gzip, deflate, zstd" || q.Header.Get("Accept") != "application/json" || q.Header.Get("Authorization") != "Bearer key" {
 			t.Errorf("the upstream got %v", q.Header)
 		}
 	})
@@ -391,8 +437,8 @@ func TestGzipAndRedirectsOnTheSameHost(t *testing.T) {
 func TestBackoff(t *testing.T) {
 	for _, interval := range []time.Duration{100 * time.Millisecond, time.Second, 45 * time.Second, time.Minute, time.Hour} {
 		s := schedule{interval: interval}
-		if got := s.next(0); got != interval {
-			t.Errorf("next(0) of interval %s is %s", interval, got)
+		if got := s.backoff(0, 0.999); got != interval {
+			t.Errorf("backoff(0) of interval %s is %s", interval, got)
 		}
 		for failed := 1; failed < 2000; failed = failed*3/2 + 1 {
 			ceiling := max(interval, backoffCap)
@@ -401,7 +447,7 @@ func TestBackoff(t *testing.T) {
 			}
 			seen := map[time.Duration]bool{}
 			for range 200 {
-				got := s.next(failed)
+				got := s.backoff(failed, rand.Float64())
 				if got < interval || got > ceiling {
 					t.Fatalf("interval %s, %d failures: pause of %s, want %s to %s", interval, failed, got, interval, ceiling)
 				}
@@ -413,7 +459,7 @@ func TestBackoff(t *testing.T) {
 		}
 	}
 	bubble(t, func(t *testing.T) {
-		r := newRig(t, &Handler{Interval: caddy.Duration(time.Second), MaxAge: caddy.Duration(24 * time.Hour)})
+		r := newRig(t, &Handler{Schedule: Schedule{Interval: caddy.Duration(time.Second)}, Streaming: Streaming{MaxAge: caddy.Duration(24 * time.Hour)}})
 		r.up.answer(answers(500, ""))
 		c := r.stream()
 		time.Sleep(time.Hour)
@@ -430,8 +476,9 @@ func TestBackoff(t *testing.T) {
 // TestFailingUpstreamIsNotHammered: without a document, every request waits
 // for the same polls as everybody else.
 func TestFailingUpstreamIsNotHammered(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		r := newRig(t, &Handler{Interval: caddy.Duration(time.Second)})
+		r := newRig(t, &Handler{Schedule: Schedule{Interval: caddy.Duration(time.Second)}})
 		r.up.answer(answers(500, ""))
 		for range 1000 {
 			if got := r.get(); got.Code != http.StatusBadGateway {
@@ -444,15 +491,16 @@ func TestFailingUpstreamIsNotHammered(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if n := poolSize(); n != 0 {
+		if n := poolSize(t); n != 0 {
 			t.Errorf("%d sources a minute after the last request for a document that never was", n)
 		}
 	})
 }
 
 func TestPoke(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		r := newRig(t, &Handler{Interval: caddy.Duration(time.Minute)})
+		r := newRig(t, &Handler{Schedule: Schedule{Interval: caddy.Duration(time.Minute)}})
 		c := r.stream()
 		c.next()
 		ok := caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error { w.WriteHeader(204); return nil })
@@ -513,22 +561,52 @@ func TestPoke(t *testing.T) {
 	})
 }
 
+// TestPokeOff: with poke off, a write that succeeds causes no poll, and its
+// answer is not even recorded. The webhook goes on.
+func TestPokeOff(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		r := newRig(t, &Handler{Schedule: Schedule{Interval: caddy.Duration(time.Minute)}, Poke: new(false)})
+		c := r.stream()
+		c.next()
+		w := httptest.NewRecorder()
+		err := r.ServeHTTP(w, request(context.Background(), "POST", "/api"), caddyhttp.HandlerFunc(func(inner http.ResponseWriter, _ *http.Request) error {
+			if inner != http.ResponseWriter(w) {
+				t.Errorf("the next handler writes to a %T", inner)
+			}
+			inner.WriteHeader(204)
+			return nil
+		}))
+		synctest.Wait()
+		if n := r.up.count(); err != nil || w.Code != 204 || n != 1 {
+			t.Errorf("a POST with poke off: %v, %d, %d polls; want 204 and the first poll only", err, w.Code, n)
+		}
+		testEngine(t).pool.poke(t.Context(), r.Name, pokedByWebhook)
+		synctest.Wait()
+		if n := r.up.count(); n != 2 {
+			t.Errorf("%d polls after the webhook, want 2", n)
+		}
+	})
+}
+
 // TestPokeMakesNoSource: a POST to a document that nobody reads polls nothing.
 func TestPokeMakesNoSource(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		r := newRig(t, &Handler{})
 		r.do("POST", "/api")
 		synctest.Wait()
-		if r.up.count() != 0 || poolSize() != 0 {
-			t.Errorf("%d polls, %d sources after a POST without readers", r.up.count(), poolSize())
+		if r.up.count() != 0 || poolSize(t) != 0 {
+			t.Errorf("%d polls, %d sources after a POST without readers", r.up.count(), poolSize(t))
 		}
 	})
 }
 
 // TestUnchanged: white space, key order and escapes are no change.
 func TestUnchanged(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		r := newRig(t, &Handler{Interval: caddy.Duration(time.Second)})
+		r := newRig(t, &Handler{Schedule: Schedule{Interval: caddy.Duration(time.Second)}})
 		r.up.set(`{"a":1,"b":["x/y",2]}`)
 		c := r.stream()
 		c.next()
@@ -548,6 +626,7 @@ func TestUnchanged(t *testing.T) {
 }
 
 func TestNumberLiteralsSurvive(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		r := newRig(t, &Handler{})
 		const body = `[12345678901234567890,1.10,1E400,-0,0.1e-7]`
@@ -555,6 +634,34 @@ func TestNumberLiteralsSurvive(t *testing.T) {
 		r.stream().expect("status …", "snapshot "+body)
 		if got := r.get().Body.String(); got != body {
 			t.Errorf("GET %q, want %q", got, body)
+		}
+	})
+}
+
+// TestRefusedWalkLeavesNothing: after a document is refused, the next walk is
+// not compared with its pages.
+func TestRefusedWalkLeavesNothing(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig(t, &Handler{Schedule: Schedule{Interval: second, MaxInterval: second, MaxLoad: 100}, Reading: Reading{Paginate: &upstream.Pages{Next: "/next", List: "/items"}}})
+		pages := func(second, more string) {
+			r.up.answer(func(q *http.Request) (*http.Response, error) {
+				if q.URL.RawQuery == "" {
+					return reply(200, `{"items":[1],"next":"?page=2"`+more+`}`), nil
+				}
+				return reply(200, `{"items":[`+second+`]}`), nil
+			})
+		}
+		pages("2", "")
+		c := r.stream()
+		c.expect("status …", `snapshot {"items":[1,2],"next":"?page=2"}`)
+		pages("2,3", `,"deep":`+strings.Repeat("[", 2000)+strings.Repeat("]", 2000))
+		time.Sleep(1500 * time.Millisecond)
+		c.expect(`status …"reason":"too_deep"}`)
+		before := r.up.count()
+		pages("2,3", "")
+		time.Sleep(time.Second)
+		if got := c.next(); r.up.count() != before+4 || len(got) != 2 {
+			t.Errorf("%d requests and %v; want two walks of two pages, and the document", r.up.count()-before, got)
 		}
 	})
 }

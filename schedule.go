@@ -2,17 +2,14 @@ package pollsse
 
 import (
 	"math/rand/v2"
-	"net/http"
-	"strconv"
-	"strings"
 	"time"
 )
 
-// schedule says when to poll. It is part of a source's key.
+// schedule says when to poll.
 type schedule struct {
 	interval  time.Duration // from the start of one poll to the start of the next
 	quiet     time.Duration // what interval grows to while nothing changes; 0: it does not
-	longest   time.Duration // what the upstream's wishes and failures make of it; 0: backoffCap
+	longest   time.Duration // the longest that failures and the upstream's wishes make it; 0: backoffCap
 	timeout   time.Duration // of one poll, from dial to the last byte
 	load      int           // the share of the upstream's time that polls may take, in percent; 0: all
 	hostPolls int           // polls of one upstream host at the same time; 0: any number
@@ -21,15 +18,15 @@ type schedule struct {
 }
 
 const (
-	// backoffCap bounds the pause after repeated failures where no
-	// max_interval is set.
+	// backoffCap bounds the pause after repeated failures if no max_interval
+	// is set.
 	backoffCap = time.Minute
 	// retryAfterCap bounds what Retry-After can ask for: beyond it a mistake
 	// is likelier than a wish, and one request an hour harms nobody.
 	retryAfterCap = time.Hour
 	// pokeGap and pokeBurst bound the polls that pokes ask for: so many at
-	// once, and in the long run one each pokeGap, or each interval where that
-	// is shorter.
+	// once, and in the long run one each pokeGap, or each interval if that is
+	// shorter.
 	pokeGap   = time.Second
 	pokeBurst = 8
 	// quietGrowth is the factor by which the interval grows, in percent, with
@@ -39,8 +36,8 @@ const (
 	phaseStep = 0.125
 )
 
-// pace is the schedule of one source as it goes. It belongs to the source's
-// goroutine.
+// pace follows the schedule of one source from poll to poll. It belongs to the
+// source's goroutine.
 type pace struct {
 	schedule
 	phase    float64 // the part of the interval by which polls still have to move; see host
@@ -48,10 +45,24 @@ type pace struct {
 	failures int       // in a row
 	refused  time.Time // Retry-After: no poll before, not even a poked one
 	poked    time.Time // when the pokes so far are paid for, at one each pokeGap
+
+	last    outcome
+	delayed string  // what has put off the next poll; empty: nothing
+	step    float64 // the part of the interval by which the next poll moves
+	spread  float64 // of pauses that are jittered, below 1
 }
 
-// polled is what the pace learns from one poll.
-type polled struct {
+// What puts a poll off beyond its interval.
+const (
+	delayedByRetryAfter   = "retry_after"
+	delayedByCacheControl = "cache_control" // or Expires, X-Poll-Interval
+	delayedByBackoff      = "backoff"
+	delayedByLoad         = "max_load"
+	delayedByHost         = "host_polls"
+)
+
+// outcome is what the pace learns from one poll.
+type outcome struct {
 	begun, ended time.Time
 	failed       bool
 	changed      bool
@@ -59,51 +70,82 @@ type polled struct {
 	retryAfter   time.Duration // from ended
 }
 
-// after tells when to poll again.
-func (p *pace) after(o polled) time.Time {
-	took := o.ended.Sub(o.begun)
-	p.refused = time.Time{}
-	var d time.Duration
-	if o.failed {
-		p.failures++
-		d, p.current = p.schedule.next(p.failures), p.interval
-		if o.retryAfter > 0 {
-			// Those who were refused together do not come back together.
-			d = max(d, took+min(o.retryAfter, retryAfterCap)+rand.N(p.interval/4+1))
-			p.refused = o.begun.Add(d)
-		}
-	} else {
-		p.failures = 0
-		d = p.adapt(o.changed)
-		if !p.ignore {
-			d = max(d, min(took+o.fresh, p.longest))
-		}
-	}
-	if p.load > 0 {
-		d = max(d, took*100/time.Duration(p.load))
-	}
+// after returns when to poll again after a poll.
+func (p *pace) after(o outcome) time.Time {
+	p.last, p.spread = o, rand.Float64()
 	// A little later each time, until the phase is reached: nobody waits much
 	// longer for a change, and no interval is shorter than it should be.
-	step := min(p.phase, phaseStep)
-	p.phase -= step
-	return o.begun.Add(d + time.Duration(step*float64(p.interval)))
+	p.step = min(p.phase, phaseStep)
+	p.phase -= p.step
+	if o.failed {
+		p.failures++
+		p.current = p.interval
+	} else {
+		p.failures = 0
+		p.adapt(o.changed)
+	}
+	return p.due()
 }
 
-// adapt is the interval after a success.
-func (p *pace) adapt(changed bool) time.Duration {
+// follow takes over another schedule, and returns when to poll by it.
+func (p *pace) follow(s schedule) time.Time {
+	p.schedule = s
+	p.current = max(s.interval, min(p.current, s.quiet))
+	return p.due()
+}
+
+// due returns when the poll after the last one is due.
+func (p *pace) due() time.Time {
+	o := p.last
+	// A process that was suspended has not kept the upstream busy for longer
+	// than a poll may take. What it has overslept is due at once.
+	took := min(o.ended.Sub(o.begun), p.timeout)
+	p.refused = time.Time{}
+	d := p.current
+	p.delayed = ""
+	if o.failed {
+		d = p.backoff(p.failures, p.spread)
+		p.delayed = delayedByBackoff
+		if o.retryAfter > 0 {
+			// Sources that were refused together do not come back together.
+			d = max(d, o.ended.Sub(o.begun)+min(o.retryAfter, retryAfterCap)+time.Duration(p.spread*float64(p.interval/4)))
+			p.refused = o.begun.Add(d)
+			p.delayed = delayedByRetryAfter
+		}
+	} else if wish := min(took+o.fresh, p.longest); !p.ignore && wish > d {
+		d, p.delayed = wish, delayedByCacheControl
+	}
+	if p.load > 0 {
+		if rest := took * 100 / time.Duration(p.load); rest > d {
+			d, p.delayed = rest, delayedByLoad
+		}
+	}
+	return o.begun.Add(d + time.Duration(p.step*float64(p.interval)))
+}
+
+// lateGrace is what a poll that ends with its timeout may take beyond it.
+const lateGrace = time.Second
+
+// late returns when a document becomes late unless a poll has ended by then. One
+// that begins as planned has, and so have most that wait for their turn.
+func (s schedule) late(planned time.Time) time.Time {
+	return planned.Add(max(s.interval, s.timeout, s.stale) + lateGrace)
+}
+
+// adapt sets the interval after a success.
+func (p *pace) adapt(changed bool) {
 	if changed || p.current < p.interval || p.quiet <= p.interval {
 		p.current = p.interval
 	} else {
 		p.current = min(p.current*quietGrowth/100, p.quiet)
 	}
-	return p.current
 }
 
-// next is the pause after so many failures in a row, counted from the start of
-// the last poll. It grows exponentially, with jitter over all of it so that
-// sources that failed together do not come back together, and never polls
-// faster than success would.
-func (s schedule) next(failures int) time.Duration {
+// backoff returns the pause after so many failures in a row, from the start of
+// the last poll. It grows exponentially, and jitter spreads it over its whole
+// length, so that sources that failed together do not come back together. It is
+// never shorter than the interval.
+func (s schedule) backoff(failures int, spread float64) time.Duration {
 	ceiling := s.longest
 	if ceiling == 0 {
 		ceiling = backoffCap
@@ -116,10 +158,10 @@ func (s schedule) next(failures int) time.Duration {
 			break
 		}
 	}
-	return s.interval + rand.N(d-s.interval+1)
+	return s.interval + time.Duration(spread*float64(d-s.interval))
 }
 
-// poke tells when to poll because something asked for it at now.
+// poke returns when to poll if something asks for it at now.
 func (p *pace) poke(now time.Time) time.Time {
 	at := now
 	if next := p.poked.Add(-(pokeBurst - 1) * p.pokeGap()); next.After(at) {
@@ -140,76 +182,3 @@ func (p *pace) charge(at time.Time) {
 }
 
 func (p *pace) pokeGap() time.Duration { return min(p.interval, pokeGap) }
-
-// retryAfter is what a refusal asks for, RFC 9110 section 10.2.3: seconds or a
-// date.
-func retryAfter(h http.Header, now time.Time) time.Duration {
-	value := strings.TrimSpace(h.Get("Retry-After"))
-	if n, err := strconv.ParseUint(value, 10, 31); err == nil {
-		return time.Duration(n) * time.Second
-	}
-	if at, err := http.ParseTime(value); err == nil {
-		return max(0, at.Sub(serverTime(h, now)))
-	}
-	return 0
-}
-
-// freshness is how long an answer says that there is nothing newer: the
-// freshness lifetime of RFC 9111, section 4.2, less the age that it had on
-// arrival, or the X-Poll-Interval of some APIs. It is a wish, not a promise,
-// and says false where the answer says nothing.
-func freshness(h http.Header, now time.Time) (time.Duration, bool) {
-	var fresh time.Duration
-	said := false
-	if seconds, err := strconv.ParseUint(strings.TrimSpace(h.Get("X-Poll-Interval")), 10, 31); err == nil {
-		fresh, said = time.Duration(seconds)*time.Second, true
-	}
-	cached, ok := cacheLifetime(h, now)
-	if !ok {
-		return fresh, said
-	}
-	if age, err := strconv.ParseUint(strings.TrimSpace(h.Get("Age")), 10, 31); err == nil {
-		cached -= time.Duration(age) * time.Second
-	}
-	return max(fresh, cached, 0), true
-}
-
-// cacheLifetime is what Cache-Control says to a shared cache, which the
-// poller is, or else Expires.
-func cacheLifetime(h http.Header, now time.Time) (time.Duration, bool) {
-	var lifetime time.Duration
-	said, shared := false, false
-	for _, line := range h.Values("Cache-Control") {
-		for directive := range strings.SplitSeq(line, ",") {
-			name, value, _ := strings.Cut(strings.TrimSpace(directive), "=")
-			name = strings.ToLower(name)
-			switch name {
-			case "no-cache", "no-store":
-				return 0, true
-			case "max-age", "s-maxage":
-				seconds, err := strconv.ParseUint(strings.Trim(value, `"`), 10, 31)
-				if err != nil || shared && name == "max-age" {
-					continue
-				}
-				lifetime, said, shared = time.Duration(seconds)*time.Second, true, name == "s-maxage"
-			}
-		}
-	}
-	if said || h.Get("Expires") == "" {
-		return lifetime, said
-	}
-	at, err := http.ParseTime(h.Get("Expires"))
-	if err != nil {
-		return 0, true // RFC 9111 section 5.3: an invalid date is in the past
-	}
-	return at.Sub(serverTime(h, now)), true
-}
-
-// serverTime is the upstream's own idea of the time, so that its clock need
-// not agree with this one.
-func serverTime(h http.Header, now time.Time) time.Time {
-	if date, err := http.ParseTime(h.Get("Date")); err == nil {
-		return date
-	}
-	return now
-}

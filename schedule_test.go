@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -14,107 +13,10 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
-	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/pollsse/caddy-poll-sse/internal/feed"
+	"github.com/pollsse/caddy-poll-sse/internal/upstream"
 )
-
-// fakeUpstream is an upstream: it answers each poll and notes when it came.
-type fakeUpstream struct {
-	answer func(n int, r *http.Request) *http.Response // n counts from 1; nil: no connection
-
-	mu       sync.Mutex
-	begun    time.Time
-	times    []time.Duration // of the polls, since begun
-	requests []*http.Request
-	bodies   []string
-}
-
-func (u *fakeUpstream) RoundTrip(r *http.Request) (*http.Response, error) {
-	u.mu.Lock()
-	u.times = append(u.times, time.Since(u.begun))
-	u.requests = append(u.requests, r)
-	body := ""
-	if r.Body != nil {
-		b, _ := io.ReadAll(r.Body)
-		r.Body.Close()
-		body = string(b)
-	}
-	u.bodies = append(u.bodies, body)
-	n := len(u.times)
-	u.mu.Unlock()
-	resp := u.answer(n, r)
-	if err := r.Context().Err(); err != nil {
-		return nil, err
-	}
-	if resp == nil {
-		return nil, errors.New("connection refused")
-	}
-	resp.Request = r
-	return resp, nil
-}
-
-func (u *fakeUpstream) polls() []time.Duration {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return slices.Clone(u.times)
-}
-
-// sent is the bodies of the requests.
-func (u *fakeUpstream) sent() []string {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return slices.Clone(u.bodies)
-}
-
-func (u *fakeUpstream) count() int { return len(u.polls()) }
-
-// respond makes an answer with the header fields given as "Name: value".
-func respond(status int, body string, fields ...string) *http.Response {
-	h := make(http.Header)
-	for _, f := range fields {
-		name, value, _ := strings.Cut(f, ": ")
-		h.Add(name, value)
-	}
-	return &http.Response{
-		StatusCode: status, Status: fmt.Sprintf("%d %s", status, http.StatusText(status)),
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: h, Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body)),
-	}
-}
-
-// startSource starts a source for the handler's configuration, without
-// placeholders, against u. It is closed at the end of the test's bubble.
-func startSource(t *testing.T, h *Handler, u *fakeUpstream) (s *source, logs *observer.ObservedLogs) {
-	t.Helper()
-	if h.Upstream == "" {
-		h.Upstream = "http://" + strings.ToLower(strings.ReplaceAll(t.Name(), "/", "-")) + ".test/doc"
-	}
-	h.setDefaults()
-	h.prepare(caddy.NewReplacer())
-	if err := h.Validate(); err != nil {
-		t.Fatal(err)
-	}
-	req, err := h.request.expand(func(string) (string, bool) { return "", false }, &http.Request{Header: http.Header{}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	core, logs := observer.New(zapcore.InfoLevel)
-	u.mu.Lock()
-	if u.begun.IsZero() {
-		u.begun = time.Now()
-	}
-	u.mu.Unlock()
-	s = newSource(req.key(h.settingKey), req, h.settings, link{u, zap.New(core), 1}, new(counters))
-	t.Cleanup(s.close)
-	return s, logs
-}
-
-// wait lets fake time pass.
-func wait(d time.Duration) {
-	time.Sleep(d)
-	synctest.Wait()
-}
 
 func equalTimes(t *testing.T, got []time.Duration, seconds ...float64) {
 	t.Helper()
@@ -128,24 +30,26 @@ func equalTimes(t *testing.T, got []time.Duration, seconds ...float64) {
 }
 
 func TestIntervalIsFixed(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		u := &fakeUpstream{answer: func(int, *http.Request) *http.Response { return respond(200, `{"a":1}`) }}
-		startSource(t, &Handler{Interval: caddy.Duration(2 * time.Second)}, u)
+		u := &fakeUpstream{script: func(int, *http.Request) *http.Response { return reply(200, `{"a":1}`) }}
+		startSource(t, &Handler{Schedule: Schedule{Interval: caddy.Duration(2 * time.Second)}}, u)
 		wait(6*time.Second + time.Millisecond)
 		equalTimes(t, u.polls(), 0, 2, 4, 6)
 	})
 }
 
 func TestIntervalAdapts(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		doc := "1"
-		u := &fakeUpstream{answer: func(n int, r *http.Request) *http.Response {
+		u := &fakeUpstream{script: func(n int, r *http.Request) *http.Response {
 			if n == 7 {
 				doc = "2"
 			}
-			return respond(200, doc)
+			return reply(200, doc)
 		}}
-		startSource(t, &Handler{Interval: caddy.Duration(2 * time.Second), QuietInterval: caddy.Duration(8 * time.Second)}, u)
+		startSource(t, &Handler{Schedule: Schedule{Interval: caddy.Duration(2 * time.Second), QuietInterval: caddy.Duration(8 * time.Second)}}, u)
 		wait(36 * time.Second)
 		// The seventh poll brings a change, after which it is quick again.
 		equalTimes(t, u.polls(), 0, 2, 5, 9.5, 16.25, 24.25, 32.25, 34.25)
@@ -153,19 +57,20 @@ func TestIntervalAdapts(t *testing.T) {
 }
 
 func TestSlowUpstreamIsPolledLess(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		u := &fakeUpstream{answer: func(n int, r *http.Request) *http.Response {
+		u := &fakeUpstream{script: func(n int, r *http.Request) *http.Response {
 			time.Sleep(3 * time.Second)
-			return respond(200, fmt.Sprint(n))
+			return reply(200, fmt.Sprint(n))
 		}}
-		startSource(t, &Handler{Interval: caddy.Duration(time.Second), MaxLoad: 25}, u)
+		startSource(t, &Handler{Schedule: Schedule{Interval: caddy.Duration(time.Second), MaxLoad: 25}}, u)
 		wait(30 * time.Second)
 		equalTimes(t, u.polls(), 0, 12, 24)
 	})
 }
 
 func TestUpstreamsWishesLengthenTheInterval(t *testing.T) {
-	date := "Date: Mon, 05 Jan 2026 10:00:00 GMT"
+	date := "Mon, 05 Jan 2026 10:00:00 GMT"
 	tests := []struct {
 		name   string
 		header []string
@@ -173,26 +78,26 @@ func TestUpstreamsWishesLengthenTheInterval(t *testing.T) {
 		want   float64 // the second poll, in seconds
 	}{
 		{"nothing", nil, false, 2},
-		{"max-age", []string{"Cache-Control: max-age=10"}, false, 10},
-		{"max-age shorter", []string{"Cache-Control: max-age=1"}, false, 2},
-		{"max-age less Age", []string{"Cache-Control: public, max-age=10", "Age: 4"}, false, 6},
-		{"s-maxage wins", []string{"Cache-Control: s-maxage=5, max-age=10"}, false, 5},
-		{"s-maxage wins in any order", []string{"Cache-Control: max-age=10", "Cache-Control: s-maxage=5"}, false, 5},
-		{"no-cache", []string{"Cache-Control: max-age=10, no-cache"}, false, 2},
-		{"huge", []string{"Cache-Control: max-age=99999999999999999999"}, false, 2},
-		{"capped", []string{"Cache-Control: max-age=86400"}, false, 60},
-		{"Expires", []string{date, "Expires: Mon, 05 Jan 2026 10:00:07 GMT"}, false, 7},
-		{"Expires after Cache-Control", []string{date, "Expires: Mon, 05 Jan 2026 10:00:07 GMT", "Cache-Control: max-age=3"}, false, 3},
-		{"Expires 0", []string{date, "Expires: 0"}, false, 2},
-		{"Expires past", []string{date, "Expires: Mon, 05 Jan 2026 09:00:07 GMT"}, false, 2},
-		{"X-Poll-Interval", []string{"X-Poll-Interval: 20", "Cache-Control: private, max-age=6"}, false, 20},
-		{"off", []string{"X-Poll-Interval: 20", "Cache-Control: max-age=6"}, true, 2},
+		{"max-age", []string{"Cache-Control", "max-age=10"}, false, 10},
+		{"max-age shorter", []string{"Cache-Control", "max-age=1"}, false, 2},
+		{"max-age less Age", []string{"Cache-Control", "public, max-age=10", "Age", "4"}, false, 6},
+		{"s-maxage wins", []string{"Cache-Control", "s-maxage=5, max-age=10"}, false, 5},
+		{"s-maxage wins in any order", []string{"Cache-Control", "max-age=10", "Cache-Control", "s-maxage=5"}, false, 5},
+		{"no-cache", []string{"Cache-Control", "max-age=10, no-cache"}, false, 2},
+		{"huge", []string{"Cache-Control", "max-age=99999999999999999999"}, false, 2},
+		{"capped", []string{"Cache-Control", "max-age=86400"}, false, 60},
+		{"Expires", []string{"Date", date, "Expires", "Mon, 05 Jan 2026 10:00:07 GMT"}, false, 7},
+		{"Expires after Cache-Control", []string{"Date", date, "Expires", "Mon, 05 Jan 2026 10:00:07 GMT", "Cache-Control", "max-age=3"}, false, 3},
+		{"Expires 0", []string{"Date", date, "Expires", "0"}, false, 2},
+		{"Expires past", []string{"Date", date, "Expires", "Mon, 05 Jan 2026 09:00:07 GMT"}, false, 2},
+		{"X-Poll-Interval", []string{"X-Poll-Interval", "20", "Cache-Control", "private, max-age=6"}, false, 20},
+		{"off", []string{"X-Poll-Interval", "20", "Cache-Control", "max-age=6"}, true, 2},
 	}
 	for _, test := range tests {
 		t.Run(strings.ReplaceAll(test.name, " ", "-"), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				u := &fakeUpstream{answer: func(int, *http.Request) *http.Response { return respond(200, "1", test.header...) }}
-				h := &Handler{Interval: caddy.Duration(2 * time.Second)}
+				u := &fakeUpstream{script: func(int, *http.Request) *http.Response { return reply(200, "1", test.header...) }}
+				h := &Handler{Schedule: Schedule{Interval: caddy.Duration(2 * time.Second)}}
 				if test.off {
 					h.Honor = new(false)
 				}
@@ -205,14 +110,15 @@ func TestUpstreamsWishesLengthenTheInterval(t *testing.T) {
 }
 
 func Test304KeepsTheLifetime(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		u := &fakeUpstream{answer: func(n int, r *http.Request) *http.Response {
+		u := &fakeUpstream{script: func(n int, r *http.Request) *http.Response {
 			if r.Header.Get("If-None-Match") == `"v1"` {
-				return respond(304, "")
+				return reply(304, "")
 			}
-			return respond(200, "1", `ETag: "v1"`, "Cache-Control: max-age=10")
+			return reply(200, "1", "ETag", `"v1"`, "Cache-Control", "max-age=10")
 		}}
-		startSource(t, &Handler{Interval: caddy.Duration(2 * time.Second)}, u)
+		startSource(t, &Handler{Schedule: Schedule{Interval: caddy.Duration(2 * time.Second)}}, u)
 		wait(25 * time.Second)
 		equalTimes(t, u.polls(), 0, 10, 20)
 	})
@@ -234,16 +140,16 @@ func TestRetryAfterIsObeyed(t *testing.T) {
 	for _, test := range tests {
 		t.Run(strings.ReplaceAll(test.name, " ", "-"), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				u := &fakeUpstream{answer: func(n int, r *http.Request) *http.Response {
+				u := &fakeUpstream{script: func(n int, r *http.Request) *http.Response {
 					if n == 1 {
-						return respond(test.status, "", "Retry-After: "+test.value)
+						return reply(test.status, "", "Retry-After", test.value)
 					}
-					return respond(200, "1")
+					return reply(200, "1")
 				}}
-				s, _ := startSource(t, &Handler{Interval: caddy.Duration(2 * time.Second)}, u)
+				s, _ := startSource(t, &Handler{Schedule: Schedule{Interval: caddy.Duration(2 * time.Second)}}, u)
 				wait(time.Second)
 				if test.least > 10*time.Second {
-					s.pollNow() // not even then
+					s.pollNow(t.Context()) // not even then
 				}
 				wait(test.most + 5*time.Second)
 				got := u.polls()
@@ -253,8 +159,8 @@ func TestRetryAfterIsObeyed(t *testing.T) {
 				if got[2]-got[1] != 2*time.Second {
 					t.Errorf("after the recovery polled after %v, want 2s", got[2]-got[1])
 				}
-				if v := s.log.view(); v.status.state != stateLive {
-					t.Errorf("state %s, want live", v.status.state)
+				if v := s.log.View(); v.Status.State != feed.Live {
+					t.Errorf("state %s, want live", v.Status.State)
 				}
 			})
 		})
@@ -262,22 +168,23 @@ func TestRetryAfterIsObeyed(t *testing.T) {
 }
 
 func TestDownForAnHour(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		u := &fakeUpstream{}
-		u.answer = func(n int, r *http.Request) *http.Response {
+		u.script = func(n int, r *http.Request) *http.Response {
 			if since := time.Since(u.begun); since > time.Second && since < time.Hour {
 				return nil
 			}
-			return respond(200, "1")
+			return reply(200, "1")
 		}
-		s, logs := startSource(t, &Handler{Interval: caddy.Duration(2 * time.Second)}, u)
+		s, logs := startSource(t, &Handler{Schedule: Schedule{Interval: caddy.Duration(2 * time.Second)}}, u)
 		wait(30 * time.Minute)
-		if v := s.log.view(); v.status.state != stateStale || v.status.reason != reasonUnreachable || v.doc == nil {
-			t.Errorf("status %+v, want stale, unreachable, and the last document", v.status)
+		if v := s.log.View(); v.Status.State != feed.Stale || v.Status.Reason != upstream.ReasonUnreachable || v.Document == nil {
+			t.Errorf("status %+v, want stale, unreachable, and the last document", v.Status)
 		}
 		wait(32 * time.Minute)
-		if v := s.log.view(); v.status.state != stateLive {
-			t.Errorf("status %+v, want live", v.status)
+		if v := s.log.View(); v.Status.State != feed.Live {
+			t.Errorf("status %+v, want live", v.Status)
 		}
 		during, last := 0, time.Duration(0)
 		for _, at := range u.polls() {
@@ -296,39 +203,41 @@ func TestDownForAnHour(t *testing.T) {
 		if got := logs.Len(); got != 2 {
 			t.Errorf("%d log lines, want one for down and one for back: %v", got, logs.All())
 		}
-		if got := fmt.Sprint(logs.All()[0].ContextMap()["reason"]); got != reasonUnreachable {
+		if got := fmt.Sprint(logs.All()[0].ContextMap()["reason"]); got != upstream.ReasonUnreachable {
 			t.Errorf("logged reason %s, want unreachable", got)
 		}
 	})
 }
 
 func TestChangingReasonsAreOneLine(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		u := &fakeUpstream{answer: func(n int, r *http.Request) *http.Response {
-			return respond([]int{500, 502, 429, 404}[n%4], "")
+		u := &fakeUpstream{script: func(n int, r *http.Request) *http.Response {
+			return reply([]int{500, 502, 429, 404}[n%4], "")
 		}}
 		s, logs := startSource(t, &Handler{}, u)
 		wait(10 * time.Minute)
 		if logs.Len() != 1 {
 			t.Errorf("%d log lines, want 1: %v", logs.Len(), logs.All())
 		}
-		if v := s.log.view(); v.status.state != stateWaiting || v.doc != nil {
-			t.Errorf("status %+v, want waiting without a document", v.status)
+		if v := s.log.View(); v.Status.State != feed.Waiting || v.Document != nil {
+			t.Errorf("status %+v, want waiting without a document", v.Status)
 		}
 	})
 }
 
 func TestManyPokesAreOnePoll(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		u := &fakeUpstream{answer: func(n int, r *http.Request) *http.Response {
+		u := &fakeUpstream{script: func(n int, r *http.Request) *http.Response {
 			time.Sleep(10 * time.Millisecond)
-			return respond(200, "1")
+			return reply(200, "1")
 		}}
-		s, _ := startSource(t, &Handler{Interval: caddy.Duration(time.Minute)}, u)
+		s, _ := startSource(t, &Handler{Schedule: Schedule{Interval: caddy.Duration(time.Minute)}}, u)
 		wait(5 * time.Second)
 		for range 100 {
 			for range 50 {
-				s.pollNow()
+				s.pollNow(t.Context())
 			}
 			wait(100 * time.Millisecond) // 10s of it
 		}
@@ -343,14 +252,15 @@ func TestManyPokesAreOnePoll(t *testing.T) {
 }
 
 func TestPokeDuringPollAsksAgain(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		u := &fakeUpstream{answer: func(n int, r *http.Request) *http.Response {
+		u := &fakeUpstream{script: func(n int, r *http.Request) *http.Response {
 			time.Sleep(time.Second)
-			return respond(200, "1")
+			return reply(200, "1")
 		}}
-		s, _ := startSource(t, &Handler{Interval: caddy.Duration(time.Minute)}, u)
+		s, _ := startSource(t, &Handler{Schedule: Schedule{Interval: caddy.Duration(time.Minute)}}, u)
 		wait(500 * time.Millisecond)
-		s.pollNow()
+		s.pollNow(t.Context())
 		wait(10 * time.Second)
 		equalTimes(t, u.polls(), 0, 1)
 	})
@@ -361,32 +271,32 @@ func TestStaleAfter(t *testing.T) {
 		name string
 		bad  func(r *http.Request) *http.Response
 	}{
-		{"fails", func(*http.Request) *http.Response { return respond(500, "") }},
+		{"fails", func(*http.Request) *http.Response { return reply(500, "") }},
 		{"hangs", func(r *http.Request) *http.Response { <-r.Context().Done(); return nil }},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				u := &fakeUpstream{}
-				u.answer = func(n int, r *http.Request) *http.Response {
+				u.script = func(n int, r *http.Request) *http.Response {
 					if since := time.Since(u.begun); since > time.Second && since < 5*time.Minute {
 						return test.bad(r)
 					}
-					return respond(200, "1")
+					return reply(200, "1")
 				}
-				h := &Handler{Interval: caddy.Duration(2 * time.Second), StaleAfter: caddy.Duration(30 * time.Second), Timeout: caddy.Duration(45 * time.Second)}
+				h := &Handler{Schedule: Schedule{Interval: caddy.Duration(2 * time.Second), StaleAfter: caddy.Duration(30 * time.Second), Timeout: caddy.Duration(45 * time.Second)}}
 				s, _ := startSource(t, h, u)
 				wait(31*time.Second + 900*time.Millisecond)
-				if v := s.log.view(); v.status.state != stateLive {
-					t.Errorf("status %+v after 30s of silence, want live", v.status)
+				if v := s.log.View(); v.Status.State != feed.Live {
+					t.Errorf("status %+v after 30s of silence, want live", v.Status)
 				}
 				wait(200 * time.Millisecond)
-				if v := s.log.view(); v.status.state != stateStale || v.status.reason == "" || !v.status.since.Equal(u.begun.Add(32*time.Second)) {
-					t.Errorf("status %+v, want stale since 32s", v.status)
+				if v := s.log.View(); v.Status.State != feed.Stale || v.Status.Reason == "" || !v.Status.Since.Equal(u.begun.Add(32*time.Second)) {
+					t.Errorf("status %+v, want stale since 32s", v.Status)
 				}
 				wait(8 * time.Minute)
-				if v := s.log.view(); v.status.state != stateLive {
-					t.Errorf("status %+v after the recovery, want live", v.status)
+				if v := s.log.View(); v.Status.State != feed.Live {
+					t.Errorf("status %+v after the recovery, want live", v.Status)
 				}
 			})
 		})
@@ -394,11 +304,12 @@ func TestStaleAfter(t *testing.T) {
 }
 
 func TestSourcesSpreadOverTheInterval(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const n = 50
-		u := &fakeUpstream{answer: func(n int, r *http.Request) *http.Response { return respond(200, "1") }}
+		u := &fakeUpstream{script: func(n int, r *http.Request) *http.Response { return reply(200, "1") }}
 		for i := range n {
-			startSource(t, &Handler{Upstream: fmt.Sprintf("http://spread.test/%d", i), Interval: caddy.Duration(10 * time.Second)}, u)
+			startSource(t, &Handler{Upstream: fmt.Sprintf("http://spread.test/%d", i), Schedule: Schedule{Interval: caddy.Duration(10 * time.Second)}}, u)
 		}
 		wait(200 * time.Second)
 		buckets := make(map[time.Duration]int)
@@ -421,11 +332,12 @@ func TestSourcesSpreadOverTheInterval(t *testing.T) {
 }
 
 func TestHostPollsAreBounded(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const limit = 3
 		var mu sync.Mutex
 		now, most := 0, 0
-		u := &fakeUpstream{answer: func(n int, r *http.Request) *http.Response {
+		u := &fakeUpstream{script: func(n int, r *http.Request) *http.Response {
 			mu.Lock()
 			now++
 			most = max(most, now)
@@ -434,11 +346,11 @@ func TestHostPollsAreBounded(t *testing.T) {
 			mu.Lock()
 			now--
 			mu.Unlock()
-			return respond(200, "1")
+			return reply(200, "1")
 		}}
 		var all []*source
 		for i := range 20 {
-			s, _ := startSource(t, &Handler{Upstream: fmt.Sprintf("http://host.test/%d", i), HostPolls: limit, Interval: caddy.Duration(time.Minute)}, u)
+			s, _ := startSource(t, &Handler{Upstream: fmt.Sprintf("http://host.test/%d", i), Schedule: Schedule{HostPolls: limit, Interval: caddy.Duration(time.Minute)}}, u)
 			all = append(all, s)
 		}
 		wait(8 * time.Second)
@@ -446,16 +358,16 @@ func TestHostPollsAreBounded(t *testing.T) {
 			t.Errorf("%d polls at the same time, want %d", most, limit)
 		}
 		for i, s := range all {
-			if s.log.view().doc == nil {
+			if s.log.View().Document == nil {
 				t.Errorf("source %d has no document after 8s", i)
 			}
 		}
-		all[0].pollNow()
+		all[0].pollNow(t.Context())
 		for _, s := range all { // those that wait for their turn, too
-			s.pollNow()
+			s.pollNow(t.Context())
 			s.close()
 		}
-		if len(hosts.byName["http://host.test"].queueOrNil()) != 0 {
+		if len(testEngine(t).pool.hosts.byName["http://host.test"].queueOrNil()) != 0 {
 			t.Error("the queue outlives its sources")
 		}
 	})
@@ -466,22 +378,23 @@ func (h *host) queueOrNil() []*waiter {
 	if h == nil {
 		return nil
 	}
-	return h.queue
+	return h.own
 }
 
 func TestEndlessBodyEndsAtTimeout(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		u := &fakeUpstream{}
-		u.answer = func(n int, r *http.Request) *http.Response {
-			resp := respond(200, "")
+		u.script = func(n int, r *http.Request) *http.Response {
+			resp := reply(200, "")
 			resp.ContentLength = -1
 			resp.Body = &drip{ctx: r.Context().Done(), piece: []byte("1"), every: time.Second}
 			return resp
 		}
 		s, _ := startSource(t, &Handler{}, u)
 		wait(11 * time.Second)
-		if v := s.log.view(); v.status.reason != reasonTimeout {
-			t.Errorf("status %+v, want timeout", v.status)
+		if v := s.log.View(); v.Status.Reason != upstream.ReasonTimeout {
+			t.Errorf("status %+v, want timeout", v.Status)
 		}
 	})
 }

@@ -3,7 +3,6 @@ package pollsse
 import (
 	"fmt"
 	"net/http"
-	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -11,105 +10,88 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
-	"github.com/pollsse/caddy-poll-sse/jsondiff"
+	"github.com/pollsse/caddy-poll-sse/internal/feed"
+	"github.com/pollsse/caddy-poll-sse/internal/upstream"
 )
 
-func TestSinceAndAppend(t *testing.T) {
+// TestUnchangedBodyMovesOn: an unchanged body counts as an answer although it
+// is not parsed.
+func TestUnchangedBodyMovesOn(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var asked []string
 		u := &fakeUpstream{}
-		u.answer = func(n int, r *http.Request) *http.Response {
-			u.mu.Lock()
-			defer u.mu.Unlock()
+		u.script = func(_ int, r *http.Request) *http.Response {
 			asked = append(asked, r.URL.RawQuery)
-			after, _ := strconv.Atoi(r.URL.Query().Get("after"))
-			switch n {
-			case 1, 2: // two events each
-				return respond(200, fmt.Sprintf(`{"seq":%d,"events":[{"id":%d,"v":1.0},{"id":%d}]}`, after+2, after+1, after+2))
-			case 3: // nothing new, no cursor
-				return respond(200, `{"events":[]}`)
-			case 4: // a late change of an old event
-				return respond(200, `{"seq":4,"events":[{"id":2,"late":true}]}`)
-			}
-			return respond(200, `{"seq":7,"events":[{"id":5},{"id":6},{"id":7}]}`)
+			return reply(200, `{"items":[1],"next":7}`, "Date", time.Now().UTC().Format(http.TimeFormat))
 		}
 		s, _ := startSource(t, &Handler{
-			Upstream: "http://since.test/events?limit=2", Interval: caddy.Duration(time.Second),
-			Since: []sinceConfig{{"after", "/seq", "0"}}, Append: &appendConfig{List: "/events", Max: 5},
+			Upstream: "http://moves.test/?at={poll_sse.last_success.unix}",
+			Schedule: Schedule{Interval: caddy.Duration(time.Minute)},
+			Reading:  Reading{Since: []upstream.Since{{Param: "from", Pointer: "/next"}}, Select: "/items"},
 		}, u)
-		for i, want := range []string{
-			`{"seq":2,"events":[{"id":1,"v":1.0},{"id":2}]}`,
-			`{"seq":4,"events":[{"id":1,"v":1.0},{"id":2},{"id":3,"v":1.0},{"id":4}]}`,
-			`{"events":[{"id":1,"v":1.0},{"id":2},{"id":3,"v":1.0},{"id":4}]}`,
-			`{"seq":4,"events":[{"id":1,"v":1.0},{"id":2,"late":true},{"id":3,"v":1.0},{"id":4}]}`,
-			`{"seq":7,"events":[{"id":3,"v":1.0},{"id":4},{"id":5},{"id":6},{"id":7}]}`,
-		} {
-			wait(time.Millisecond)
-			if got := string(s.log.view().doc.text); got != want {
-				t.Errorf("poll %d: document %s, want %s", i+1, got, want)
-			}
-			wait(999 * time.Millisecond)
-		}
-		u.mu.Lock()
-		defer u.mu.Unlock()
-		if got, want := strings.Join(asked[:5], " "), "limit=2&after=0 limit=2&after=2 limit=2&after=4 limit=2&after=4 limit=2&after=4"; got != want {
+		wait(2*time.Minute + time.Second)
+		if got, want := strings.Join(asked, " "), "at=0 at=946684800&from=7 at=946684860&from=7"; got != want {
 			t.Errorf("asked %s, want %s", got, want)
 		}
+		if v := s.log.View(); time.Since(v.Validated) != time.Second || v.Status.State != feed.Live {
+			t.Errorf("validated %s ago, %+v; want 1s and live", time.Since(v.Validated), v.Status)
+		}
 	})
 }
 
-func TestSinceLastSuccess(t *testing.T) {
+// TestTimeInTheQueryIsNoCondition: caddy poll-sse inspect writes such a parameter for
+// an API whose 304s are wrong. Each poll then asks another URL, and so without a
+// condition.
+func TestTimeInTheQueryIsNoCondition(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		u := &fakeUpstream{}
-		u.answer = func(n int, r *http.Request) *http.Response {
-			if n == 3 {
-				return respond(500, "")
-			}
-			// This upstream's clock is an hour behind.
-			return respond(200, fmt.Sprintf(`{"q":%q}`, r.URL.RawQuery), "Date: "+time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat))
-		}
-		s, _ := startSource(t, &Handler{
-			Upstream: "http://success.test/?a={poll_sse.last_success}&b={poll_sse.last_success.unix}&c={poll_sse.last_success:2006-01-02 15h}",
-			Interval: caddy.Duration(time.Minute), MaxInterval: caddy.Duration(time.Minute),
-		}, u)
-		for i, want := range []string{
-			"a=1970-01-01T00%3A00%3A00Z&b=0&c=1970-01-01+00h",
-			"a=1999-12-31T23%3A00%3A00Z&b=946681200&c=1999-12-31+23h",
-			"a=1999-12-31T23%3A00%3A00Z&b=946681200&c=1999-12-31+23h", // failed
-			"a=1999-12-31T23%3A01%3A00Z&b=946681260&c=1999-12-31+23h",
+		for target, want := range map[string]string{
+			"http://wrong.test/?_={poll_sse.last_success.unix_ms}": `{"n":3}`,
+			"http://wrong.test/": `{"n":1}`,
 		} {
-			wait(time.Millisecond)
-			if got, want := string(s.log.view().doc.text), fmt.Sprintf(`{"q":%q}`, want); got != want {
-				t.Errorf("poll %d: %s, want %s", i+1, got, want)
+			u := &fakeUpstream{}
+			u.script = func(n int, r *http.Request) *http.Response {
+				if r.Header.Get("If-None-Match") != "" || r.Header.Get("If-Modified-Since") != "" {
+					return reply(304, "")
+				}
+				now := time.Now().UTC().Format(http.TimeFormat)
+				return reply(200, fmt.Sprintf(`{"n":%d}`, n), "Date", now, "ETag", `"always"`, "Last-Modified", now)
 			}
-			wait(time.Minute - time.Millisecond)
+			s, _ := startSource(t, &Handler{Upstream: target, Schedule: Schedule{Interval: caddy.Duration(time.Second)}}, u)
+			wait(2*time.Second + 500*time.Millisecond)
+			if got := string(s.log.View().Document.Text); got != want {
+				t.Errorf("%s: after three polls %s, want %s", target, got, want)
+			}
 		}
 	})
 }
 
-// TestBadAnswerKeepsTheProgress: what was not published does not count as read.
+// TestBadAnswerKeepsTheProgress: an answer that was not published does not
+// count as read.
 func TestBadAnswerKeepsTheProgress(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		deep := strings.Repeat("[", 2000) + strings.Repeat("]", 2000)
 		u := &fakeUpstream{}
-		u.answer = func(n int, r *http.Request) *http.Response {
+		u.script = func(n int, r *http.Request) *http.Response {
 			switch n {
 			case 1:
-				return respond(200, `{"next":"a","list":[1]}`)
+				return reply(200, `{"next":"a","list":[1]}`)
 			case 2: // told of something new, in a way that is refused
-				return respond(200, `{"next":"b","list":[2],"deep":`+deep+`}`)
+				return reply(200, `{"next":"b","list":[2],"deep":`+deep+`}`)
 			case 3:
-				return respond(200, `{"next":"c","list":[3]`)
+				return reply(200, `{"next":"c","list":[3]`)
 			}
-			return respond(200, fmt.Sprintf(`{"next":"d","list":[%q]}`, r.URL.RawQuery))
+			return reply(200, fmt.Sprintf(`{"next":"d","list":[%q]}`, r.URL.RawQuery))
 		}
 		s, _ := startSource(t, &Handler{
-			Interval: caddy.Duration(time.Minute), MaxInterval: caddy.Duration(time.Minute),
-			Since: []sinceConfig{{Param: "from", Pointer: "/next"}}, Append: &appendConfig{List: "/list"},
+			Schedule: Schedule{Interval: caddy.Duration(time.Minute), MaxInterval: caddy.Duration(time.Minute)},
+			Reading:  Reading{Since: []upstream.Since{{Param: "from", Pointer: "/next"}}, Append: &upstream.Append{List: "/list"}},
 		}, u)
 		for i, want := range []string{`[1]`, `[1]`, `[1]`, `[1,"from=a"]`} {
 			wait(time.Second)
-			if got := string(s.log.view().doc.text); !strings.Contains(got, `"list":`+want) {
+			if got := string(s.log.View().Document.Text); !strings.Contains(got, `"list":`+want) {
 				t.Errorf("poll %d: %s, want the list %s", i+1, got, want)
 			}
 			wait(59 * time.Second)
@@ -117,41 +99,65 @@ func TestBadAnswerKeepsTheProgress(t *testing.T) {
 	})
 }
 
-func TestLastItemOfAList(t *testing.T) {
-	for pointer, want := range map[string]string{"/-/id": "3", "/0/id": "1", "/-": "", "/9/id": "", "/-/x": ""} {
-		p, err := jsondiff.ParsePointer(pointer)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, _ := scalar([]byte(`[{"id":1},{"id":2},{"id":3,"x":null}]`), p); got != want {
-			t.Errorf("%s: %q, want %q", pointer, got, want)
-		}
+// TestRefusedBodyLeavesNothing: after a body that was refused, for any reason, the
+// next poll is unconditional, and no 304 makes the source live.
+func TestRefusedBodyLeavesNothing(t *testing.T) {
+	deep := strings.Repeat("[", 2000) + strings.Repeat("]", 2000)
+	tests := []struct {
+		name, bad string
+		handler   Handler
+		fields    []string
+	}{
+		{"not JSON", `{"list":[`, Handler{}, nil},
+		{"too deep", deep, Handler{}, nil},
+		{"too large", `"` + strings.Repeat("x", 2000) + `"`, Handler{Reading: Reading{MaxBody: 1000}}, nil},
+		{"broken coding", `{"list":[2]}`, Handler{}, []string{"Content-Encoding", "gzip"}},
+		{"append without a list", `{"error":"busy"}`, Handler{Reading: Reading{Append: &upstream.Append{List: "/list"}}}, nil},
+		{"append of no JSON", `{"list":[2]`, Handler{Reading: Reading{Append: &upstream.Append{List: "/list"}}}, nil},
+		{"append of too much", `{"list":[2],"deep":` + deep + `}`, Handler{Reading: Reading{Append: &upstream.Append{List: "/list"}}}, nil},
+		{"select nothing", `{"error":"busy"}`, Handler{Reading: Reading{Select: "/list"}}, nil},
 	}
-}
-
-func TestLastSuccessRefused(t *testing.T) {
-	for _, h := range []*Handler{
-		{Upstream: "http://a.test/{poll_sse.last_success}"},
-		{Upstream: "http://a.test/?q={poll_sse.last_success.nanoseconds}"},
-		{Upstream: "http://a.test/?q={poll_sse.last_success:}"},
-	} {
-		h.setDefaults()
-		h.prepare(caddy.NewReplacer())
-		if err := h.Validate(); err == nil || !strings.Contains(err.Error(), "last_success") {
-			t.Errorf("%s: error %v", h.Upstream, err)
-		}
-	}
-}
-
-func TestAppendWithoutAList(t *testing.T) {
-	for body, want := range map[string]string{`{"a":1}`: reasonNoMatch, `{"list":{}}`: reasonNoMatch, `{"list":[`: reasonNotJSON} {
-		synctest.Test(t, func(t *testing.T) {
-			u := &fakeUpstream{answer: func(int, *http.Request) *http.Response { return respond(200, body) }}
-			s, _ := startSource(t, &Handler{Append: &appendConfig{List: "/list"}}, u)
-			wait(time.Second)
-			if v := s.log.view(); v.status.reason != want {
-				t.Errorf("%s: status %+v, want %s", body, v.status, want)
-			}
+	for _, test := range tests {
+		t.Run(strings.ReplaceAll(test.name, " ", "-"), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				conditional := 0
+				u := &fakeUpstream{}
+				u.script = func(n int, r *http.Request) *http.Response {
+					switch {
+					case n == 1:
+						return reply(200, `{"list":[1]}`, "ETag", `"good"`)
+					case n == 2: // the published document is confirmed
+						return reply(304, "")
+					case n == 3:
+						return reply(200, test.bad, append(test.fields, "ETag", `"bad"`, "Cache-Control", "max-age=3600")...)
+					case isConditional(r.Header):
+						conditional++
+						return reply(304, "")
+					case n < 6:
+						return reply(500, "")
+					}
+					return reply(200, `{"list":[1,6]}`)
+				}
+				h := test.handler
+				h.Interval, h.MaxInterval = caddy.Duration(time.Minute), caddy.Duration(time.Minute)
+				s, _ := startSource(t, &h, u)
+				wait(90 * time.Second)
+				if v := s.log.View(); v.Status.State != feed.Live {
+					t.Errorf("after a 304: %+v, want live", v.Status)
+				}
+				wait(3 * time.Minute)
+				v := s.log.View()
+				if v.Status.State != feed.Stale || !strings.Contains(string(v.Document.Text), "1") {
+					t.Errorf("after a refused body: %+v %s, want stale and the last document", v.Status, v.Document.Text)
+				}
+				wait(time.Minute)
+				if v := s.log.View(); v.Status.State != feed.Live || !strings.Contains(string(v.Document.Text), "6") {
+					t.Errorf("after a good one: %+v %s, want live", v.Status, v.Document.Text)
+				}
+				if conditional > 0 {
+					t.Errorf("%d requests with the validators of a refused body or before it", conditional)
+				}
+			})
 		})
 	}
 }

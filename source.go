@@ -4,105 +4,131 @@ import (
 	"context"
 	"sync/atomic"
 	"time"
-)
 
-// settings are what decides a source beside the request itself. Two handlers
-// with the same settings share sources; a reload that changes any makes new
-// ones. It is hashed as a whole, so it holds plain values only.
-type settings struct {
-	Schedule  schedule
-	MaxBody   int64
-	Format    string // of the upstream's body
-	Pages     pagination
-	Since     []sinceParam
-	Append    appended
-	Filter    filterSettings
-	History   int
-	Linger    time.Duration
-	Transport string // the transport's JSON
-}
+	"go.uber.org/zap"
+
+	"github.com/pollsse/caddy-poll-sse/internal/feed"
+	"github.com/pollsse/caddy-poll-sse/internal/upstream"
+)
 
 // source is one upstream resource as published: its poller, its document and
 // its history. It polls from its first subscriber until the pool closes it,
-// and does not notice a reload.
+// and goes on through a reload.
 type source struct {
-	key     [32]byte
 	display string
+	claimed string // the name under which it was made
 	private bool
-	linger  time.Duration
-	log     *log
+	log     *feed.Log
+	poller  *poller
+	differ  *differ
+	claim   *claim // of the handler that it was made for
+	origin  origin // from start on
 
-	link   atomic.Pointer[link]
-	poke   chan struct{} // holds at most one request to poll now
-	cancel context.CancelFunc
-	done   chan struct{} // closed when the poller has stopped
+	// The pool sets these.
+	upkeep      atomic.Pointer[upkeep]
+	environment atomic.Pointer[environment]
+	account     atomic.Pointer[account] // whom polls are charged to
+	changed     chan struct{}           // holds at most one note that upkeep has changed
+	// yields counts the sources that are about to take the place of this one.
+	// While there are any, it shows nothing new.
+	yields atomic.Int32
 
-	// The rest belongs to the pool.
-	endpoint    *endpoint
-	client      string              // the address that made it
-	subscribers int                 // and holders
-	holders     int                 // handlers that are always on
-	names       map[string]struct{} // under which it was joined
-	idle        *time.Timer         // runs while there are no subscribers
-	idleSince   time.Time
+	readers atomic.Int64 // open streams
+	paused  atomic.Bool  // by the admin API
+	records records
+
+	poke    chan struct{} // holds at most one request to poll now
+	parents parents       // of those that asked for it
+	cancel  context.CancelFunc
+	done    chan struct{} // closed when the poller has stopped
 }
 
-// newSource makes a source and starts its poller.
-func newSource(key [32]byte, req upstreamRequest, set settings, lk link, total *counters) *source {
+// newSource makes a source. start starts its poller.
+func newSource(req *upstream.Request, reading Reading, c *claim, total *counters) *source {
 	s := &source{
-		key:     key,
-		display: req.display,
-		private: req.private,
-		linger:  set.Linger,
-		log:     newLog(set.History, time.Now()),
+		display: req.Display(),
+		claimed: c.name,
+		private: req.Private(),
+		log:     feed.New(c.history, time.Now()),
+		changed: make(chan struct{}, 1),
 		poke:    make(chan struct{}, 1),
+		claim:   c,
 		done:    make(chan struct{}),
-		names:   make(map[string]struct{}),
 	}
-	s.link.Store(&lk)
+	s.log.Sent = &total.sent
+	s.upkeep.Store(&c.upkeep)
+	s.environment.Store(&c.environment)
+	s.account.Store(new(account))
 	var ids []byte
-	if req.private {
-		requestKey := req.key(nil) // not the settings: a reload must not change ids
+	if req.Private() {
+		requestKey := req.Key(nil) // not what is read from it: a reload must not change ids
 		ids = requestKey[:]
 	}
-	p := &poller{
-		request:  req,
-		maxBody:  set.MaxBody,
-		format:   set.Format,
-		schedule: set.Schedule,
-		pages:    set.Pages,
-		since:    set.Since,
-		append:   set.Append,
-		link:     func() link { return *s.link.Load() },
-		total:    total,
+	s.poller = &poller{
+		request: req,
+		reading: upstream.Reading{MaxBody: reading.MaxBody, Format: reading.UpstreamFormat, Since: reading.Since, Append: reading.Append, Pages: reading.Paginate},
+		source:  s,
+		total:   total,
+		// What is appended and where it ends are of the whole answers.
+		raw: reading.Select == "" && len(reading.Omit) == 0,
 	}
-	filter, _ := set.Filter.parse() // Validate has seen it
+	filter, _ := reading.filter() // Validate has seen it
+	s.differ = newDiffer(ids, filter)
+	return s
+}
+
+// start runs the source's origin in a goroutine, with what the sources of a pool
+// share. Each start must be followed by one close.
+func (s *source) start(p *pool) {
+	s.poller.hosts, s.poller.tokens, s.poller.events, s.poller.traces = p.hosts, p.tokens, &p.events, &p.traces
+	// Nodes tell each other of documents, not of the header fields that decide
+	// who may be given one below a tree.
+	if s.origin = origin(local{s}); s.claim.cluster != nil && !s.poller.request.Tree() {
+		s.origin = newShared(s, s.claim, p.clusters)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
 	go func() {
 		defer close(s.done)
-		p.run(ctx, newDiffer(ids, filter), s.log, s.poke)
+		s.origin.run(ctx)
 	}()
-	return s
 }
 
-// adopt lets a newer configuration's transport and logger take over.
-func (s *source) adopt(lk link) {
-	for {
-		old := s.link.Load()
-		if old.generation >= lk.generation {
-			return
-		}
-		if s.link.CompareAndSwap(old, &lk) {
-			old.retire()
-			return
-		}
+// follow takes over what the newest configuration asks for. The pool's mutex
+// is held.
+func (s *source) follow(u upkeep, env environment) {
+	if old := s.environment.Load(); old.generation != env.generation {
+		s.environment.Store(&env)
+		old.closeIdle()
+	}
+	if *s.upkeep.Load() == u {
+		return
+	}
+	s.upkeep.Store(&u)
+	s.log.SetHistory(u.history)
+	select {
+	case s.changed <- struct{}{}:
+	default:
 	}
 }
 
-// pollNow has the upstream asked again as soon as no poll is in flight: one
-// that is does not count, as it may have read the old state.
-func (s *source) pollNow() {
+// setPaused stops the polls, or lets them go on.
+func (s *source) setPaused(paused bool) {
+	if s.paused.Swap(paused) == paused {
+		return
+	}
+	s.environment.Load().logger.Info("polls were paused or resumed by the admin API", zap.String("poll_sse", s.claimed), zap.String("upstream", s.display), zap.Bool("paused", paused))
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+// pollNow makes the source poll at once. A poll that is in flight does not
+// count, as it may have read the old state: another one follows it. The request
+// of ctx has caused it.
+func (s *source) pollNow(ctx context.Context) {
+	s.parents.add(ctx)
 	select {
 	case s.poke <- struct{}{}:
 	default:

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -205,7 +206,7 @@ func TestPrivate(t *testing.T) {
 	for _, user := range []string{"Bearer one", "Bearer two"} {
 		resp := request(t, "GET", url+"/portfolio", "Authorization", user)
 		body, err := io.ReadAll(resp.Body)
-		if err != nil || string(body) != fmt.Sprintf(`{"of":%q}`, user) || resp.Header.Get("Cache-Control") != "private, no-store" {
+		if err != nil || string(body) != fmt.Sprintf(`{"of":%q}`, user) || resp.Header.Get("Cache-Control") != "private, no-cache" {
 			t.Errorf("%s gets %s %v %v", user, body, resp.Header, err)
 		}
 	}
@@ -213,5 +214,47 @@ func TestPrivate(t *testing.T) {
 	resp := request(t, "GET", url+"/portfolio", "Accept", "text/event-stream")
 	if resp.StatusCode != 401 || resp.Header.Get("WWW-Authenticate") != "Bearer" {
 		t.Errorf("nobody gets %s %v after %s", resp.Status, resp.Header, time.Since(begun))
+	}
+}
+
+// TestOperatingDocumentation: every configuration in docs/operate is formatted and
+// valid.
+func TestOperatingDocumentation(t *testing.T) {
+	t.Setenv("INSPECTOR_HASH", "$2a$14$Zkx19XLiW6VYouLHR5NmfOFU0z2GTNmpkT/5qqR7hx4IjWJPDhjvG")
+	files, err := filepath.Glob("../docs/operate/*.md")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%d files: %v", len(files), err)
+	}
+	sites := 0
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile("(?ms)^```[a-z]*\n(.*?)^```$").FindAllStringSubmatch(string(text), -1) {
+			block := m[1]
+			if !strings.HasPrefix(block, "example.com {") {
+				continue
+			}
+			sites++
+			if !bytes.Equal(caddyfile.Format([]byte(block)), []byte(block)) {
+				t.Errorf("%s: not formatted as caddy fmt does:\n%s", file, block)
+			}
+			adapted, warnings, err := adapt(file, []byte(block))
+			if err != nil || len(warnings) > 0 {
+				t.Errorf("%s: %v %v in\n%s", file, warnings, err, block)
+				continue
+			}
+			var config *caddy.Config
+			if err := json.Unmarshal(adapted, &config); err != nil {
+				t.Fatal(err)
+			}
+			if err := caddy.Validate(config); err != nil {
+				t.Errorf("%s: %v in\n%s", file, err, block)
+			}
+		}
+	}
+	if sites != 2 {
+		t.Errorf("%d sites were looked at, want 2", sites)
 	}
 }

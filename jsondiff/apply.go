@@ -7,32 +7,9 @@ import (
 	"slices"
 )
 
-// ErrMissing is what an operation, or Select, finds nothing at its pointer with.
-var ErrMissing = errors.New("no such value")
-
-// ErrTest is a test operation that did not hold.
-var ErrTest = errors.New("values differ")
-
-// OpError says which operation of a patch could not be carried out.
-type OpError struct {
-	Op   int    // counted from 0
-	Name string // as the patch has it; empty where it has none
-	Path string // the pointer that is wrong or leads nowhere
-	Err  error
-}
-
-func (e *OpError) Error() string {
-	if e.Name == "" {
-		return fmt.Sprintf("operation %d: %v", e.Op, e.Err)
-	}
-	return fmt.Sprintf("operation %d, %s %q: %v", e.Op, e.Name, e.Path, e.Err)
-}
-
-func (e *OpError) Unwrap() error { return e.Err }
-
 // Apply carries out a JSON Patch (RFC 6902) and returns the new document,
-// without white space. It is atomic: where an operation fails, the answer is an
-// *OpError and no document.
+// without white space. It is atomic: if an operation fails, the answer is an
+// *OperationError and no document.
 //
 // What no operation touches is kept as written: number literals, string
 // escapes, the order of members, even duplicate names, of which the last one
@@ -44,34 +21,77 @@ func (e *OpError) Unwrap() error { return e.Err }
 // members exactly once. Unknown members of an operation are ignored (section
 // 4), unknown operations are not. Copies may add 64 MiB and sixteen times the
 // document, counted as memory; more is ErrSize. A result that is nested deeper
-// than the parser accepts is ErrDepth.
-func Apply(doc, patch []byte) ([]byte, error) {
-	d, err := borrow(doc)
+// than Limits.Depth is ErrDepth.
+func Apply(doc, patch []byte) ([]byte, error) { return Options{}.Apply(doc, patch) }
+
+// Apply is the function of that name, within Limits. The other options do not
+// matter to it.
+func (o Options) Apply(doc, patch []byte) ([]byte, error) { return o.AppendApply(nil, doc, patch) }
+
+// AppendApply is Apply with the new document appended to dst. On an error dst
+// comes back as it was.
+func (o Options) AppendApply(dst, doc, patch []byte) ([]byte, error) {
+	t, done, err := o.readTree(doc, patch)
 	if err != nil {
-		return nil, fmt.Errorf("document: %w", err)
+		return dst, err
 	}
-	defer d.giveBack()
-	// A value of a patch lies two levels deeper than it will in the document.
-	p, err := borrowDepth(patch, defaultDepth+2)
+	defer done()
+	if err := t.applyAll(); err != nil {
+		return dst, err
+	}
+	out, err := t.write(slices.Grow(dst, len(doc)+len(patch)), t.root, 0)
 	if err != nil {
-		return nil, fmt.Errorf("patch: %w", err)
+		return dst, &LimitError{Document: "new document", Limit: t.maxDepth, Offset: -1, Err: err}
 	}
-	defer p.giveBack()
+	return out, nil
+}
+
+// readTree reads a document and a patch; done says that nothing is needed of
+// them any more.
+func (o Options) readTree(doc, patch []byte) (t *tree, done func(), err error) {
+	l := o.Limits.withDefaults()
+	d, err := borrow(doc, l)
+	if err != nil {
+		return nil, nil, inDocument(err, "document")
+	}
+	p, err := borrowPatch(patch, l)
+	if err != nil {
+		d.giveBack()
+		return nil, nil, err
+	}
+	return newTree(d.source, p.source, l), func() { d.giveBack(); p.giveBack() }, nil
+}
+
+// borrowPatch reads a patch, whose values lie two levels deeper than they will
+// in the document.
+func borrowPatch(patch []byte, l Limits) (*parser, error) {
+	l.Depth += 2
+	p, err := borrow(patch, l)
+	if err != nil {
+		return nil, inDocument(err, "patch")
+	}
 	if p.tape.kind(0) != kindArray {
-		return nil, errors.New("patch: expected an array of operations")
+		err := syntaxError(patch, p.tape.off(0), "an array of operations")
+		p.giveBack()
+		return nil, inDocument(err, "patch")
 	}
-	t := newTree(d.source, p.source)
-	end := p.tape.stop(0)
-	for c, i := p.tape.inside(0), 0; c < end; c, i = p.tape.next(c), i+1 {
-		op, err := p.operation(c)
+	return p, nil
+}
+
+// applyAll carries out the operations of the patch.
+func (t *tree) applyAll() error {
+	s := t.patch
+	end := s.tape.stop(t.list)
+	for c, i := s.tape.inside(t.list), 0; c < end; c, i = s.tape.next(c), i+1 {
+		op, err := s.operation(c)
 		if err == nil {
 			err = t.do(&op)
 		}
 		if err != nil {
-			return nil, &OpError{i, string(op.name), string(op.wrong), err}
+			return &OperationError{i, string(op.name), string(op.wrong), err}
 		}
 	}
-	return t.write(make([]byte, 0, len(doc)+len(patch)), t.root, 0)
+	return nil
 }
 
 // operation is one operation, its strings unescaped.
@@ -151,15 +171,13 @@ func (t *tree) do(op *operation) error {
 	value := t.fromPatch(op.value)
 	switch string(op.name) {
 	case "add":
-		return t.add(op.path, value)
+		_, err := t.add(op.path, value)
+		return err
 	case "remove":
 		_, err := t.remove(op.path)
 		return err
 	case "replace":
-		slot, err := t.slot(op.path)
-		if err == nil {
-			*slot = value
-		}
+		_, err := t.replace(op.path, value)
 		return err
 	case "test":
 		slot, err := t.slot(op.path)
@@ -199,7 +217,8 @@ func (t *tree) do(op *operation) error {
 		}
 	}
 	op.wrong = op.path
-	return t.add(op.path, value)
+	_, err := t.add(op.path, value)
+	return err
 }
 
 // checkPointer makes sure that pointers can be followed without looking for
@@ -208,7 +227,7 @@ func checkPointer(p []byte) error {
 	for i, c := range p {
 		if i == 0 && c != '/' || c == '~' && (i+1 == len(p) || p[i+1] != '0' && p[i+1] != '1') {
 			_, err := ParsePointer(string(p))
-			return err
+			return err.(*PointerError).reason()
 		}
 	}
 	return nil
@@ -284,31 +303,81 @@ func (t *tree) slot(p []byte) (*ref, error) {
 	return n.child(last)
 }
 
-func (t *tree) add(p []byte, value ref) error {
+// place is what stood where a value came to.
+type place struct {
+	replaced bool
+	old      ref // if it was replaced
+	index    int // of the new element of an array, else -1
+}
+
+func (t *tree) add(p []byte, value ref) (place, error) {
+	t.deepen(p, value)
 	if len(p) == 0 {
-		t.root = value
-		return nil
+		return t.replaceRoot(value), nil
 	}
 	n, last, err := t.parent(p)
 	if err != nil {
-		return err
+		return place{}, err
 	}
 	if !n.array {
-		n.set(member{quoted: appendQuoted(nil, last), name: slices.Clone(last), value: value})
-		return nil
+		if i := n.find(last); i >= 0 {
+			return t.setMember(n, i, value), nil
+		}
+		n.set(member{quoted: appendQuoted(nil, last), name: slices.Clone(last), value: value}, t.recording)
+		t.onUndo(n.unset)
+		return place{index: -1}, nil
 	}
 	i := n.elements.n
 	if string(last) != "-" {
 		var ok bool
 		if i, ok = index(last); !ok {
-			return badIndex(last)
+			return place{}, badIndex(last)
 		}
 		if i > n.elements.n {
-			return fmt.Errorf("%w: the array has %d elements", ErrMissing, n.elements.n)
+			return place{}, fmt.Errorf("%w: the array has %d elements", ErrMissing, n.elements.n)
 		}
 	}
 	n.elements.insert(i, value)
-	return nil
+	t.onUndo(func() { n.elements.remove(i) })
+	return place{index: i}, nil
+}
+
+// replace gives the value at a pointer another one, and tells the old one.
+func (t *tree) replace(p []byte, value ref) (ref, error) {
+	t.deepen(p, value)
+	if len(p) == 0 {
+		return t.replaceRoot(value).old, nil
+	}
+	n, last, err := t.parent(p)
+	if err != nil {
+		return 0, err
+	}
+	slot, err := n.child(last)
+	if err != nil {
+		return 0, err
+	}
+	if !n.array {
+		return t.setMember(n, n.find(last), value).old, nil
+	}
+	old := *slot
+	*slot = value
+	i, _ := index(last)
+	t.onUndo(func() { *n.elements.at(i) = old })
+	return old, nil
+}
+
+func (t *tree) replaceRoot(value ref) place {
+	old := t.root
+	t.root = value
+	t.onUndo(func() { t.root = old })
+	return place{replaced: true, old: old, index: -1}
+}
+
+func (t *tree) setMember(n *node, i int, value ref) place {
+	old := n.members[i].value
+	n.members[i].value = value
+	t.onUndo(func() { n.members[i].value = old })
+	return place{replaced: true, old: old, index: -1}
 }
 
 func (t *tree) remove(p []byte) (ref, error) {
@@ -327,8 +396,12 @@ func (t *tree) remove(p []byte) (ref, error) {
 	if n.array {
 		i, _ := index(last)
 		n.elements.remove(i)
-	} else {
-		n.remove(n.find(last))
+		t.onUndo(func() { n.elements.insert(i, r) })
+		return r, nil
 	}
+	i := n.find(last)
+	m := n.members[i]
+	n.remove(i)
+	t.onUndo(func() { n.restore(i, m) })
 	return r, nil
 }

@@ -227,11 +227,31 @@ func FuzzApply(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, doc, patch string) {
 		got, err := Apply([]byte(doc), []byte(patch))
+		if d, bad := ParseDocument([]byte(doc)); bad == nil {
+			if again := d.Apply([]byte(patch)); (again == nil) != (err == nil) {
+				t.Fatalf("Apply(%s, %s): %v, of a Document: %v", doc, patch, err, again)
+			}
+			want := got
+			if err != nil {
+				want = []byte(doc)
+			}
+			if text, bad := d.AppendTo(nil); bad != nil || !sameJSON(t, text, want) {
+				t.Fatalf("%s after %s is %s, %v, want %s", doc, patch, text, bad, want)
+			}
+		}
+		inverse, bad := Invert([]byte(doc), []byte(patch))
 		if err != nil {
 			if got != nil {
 				t.Fatalf("Apply(%s, %s) = %s and %v", doc, patch, got, err)
 			}
 			return
+		}
+		if bad == nil {
+			if back, err := Apply(got, inverse); err != nil || !sameJSON(t, back, []byte(doc)) {
+				t.Fatalf("%s after %s and its inverse %s is %s, %v", doc, patch, inverse, back, err)
+			}
+		} else if !errors.Is(bad, ErrSize) && !errors.Is(bad, ErrDepth) {
+			t.Fatalf("Invert(%s, %s): %v", doc, patch, bad)
 		}
 		if !json.Valid(got) {
 			t.Fatalf("Apply(%s, %s) = %s: not valid", doc, patch, got)

@@ -2,7 +2,6 @@ package jsondiff
 
 import (
 	"bytes"
-	"fmt"
 	"testing"
 )
 
@@ -37,10 +36,46 @@ func BenchmarkNext(b *testing.B) {
 	}
 }
 
-func ExampleDiff() {
-	patch, _ := Diff(
-		[]byte(`[{"id":1,"price":0.1000},{"id":2,"price":5}]`),
-		[]byte(`[{"id":3,"price":1E400},{"id":1,"price":0.1000},{"id":2,"price":6}]`))
-	fmt.Println(string(patch))
-	// Output: [{"op":"add","path":"/0","value":{"id":3,"price":1E400}},{"op":"replace","path":"/2/price","value":6}]
+// BenchmarkDocument changes one leaf of a large document, and writes it.
+func BenchmarkDocument(b *testing.B) {
+	text := listOf(upTo(40_000), `{"id":#,"name":"row #","price":#.25,"tags":["a","b"],"note":"some more text to make the row larger"}`)
+	patches := [2][]byte{[]byte(`[{"op":"replace","path":"/20000/price","value":1}]`), []byte(`[{"op":"replace","path":"/20000/price","value":2}]`)}
+	b.Run("Document", func(b *testing.B) {
+		d, err := ParseDocument(text)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.SetBytes(int64(len(text)))
+		b.ReportAllocs()
+		for i := 0; b.Loop(); i++ {
+			if err := d.Apply(patches[i%2]); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("AppendTo", func(b *testing.B) {
+		d, err := ParseDocument(text)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := d.Apply(patches[0]); err != nil {
+			b.Fatal(err)
+		}
+		var out []byte
+		b.SetBytes(int64(len(text)))
+		for b.Loop() {
+			if out, err = d.AppendTo(out[:0]); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("Apply", func(b *testing.B) {
+		b.SetBytes(int64(len(text)))
+		b.ReportAllocs()
+		for i := 0; b.Loop(); i++ {
+			if _, err := Apply(text, patches[i%2]); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }

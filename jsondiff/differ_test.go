@@ -113,36 +113,31 @@ func TestImportsStandardLibraryOnly(t *testing.T) {
 	}
 }
 
-// TestNextRetains has a caller that reads every text into the same memory
-// unless the Differ retains it.
-func TestNextRetains(t *testing.T) {
+// TestNextOwned has a caller that reads every text into memory of its own and
+// gives it away.
+func TestNextOwned(t *testing.T) {
 	d := NewDiffer(Options{})
-	memory := make([]byte, 0, 64)
-	read := func(text string, want Kind) {
+	next := func(text string, want Kind) []byte {
 		t.Helper()
-		memory = append(memory[:0], text...)
-		change, err := d.Next(memory)
+		memory := append(make([]byte, 0, len(text)+Pad), text...)
+		change, err := d.NextOwned(memory)
 		if err != nil || change.Kind != want {
 			t.Fatalf("%s: %v, %v, want %v", text, change.Kind, err, want)
 		}
-		if want == Unchanged {
-			clear(memory[:cap(memory)])
-		} else {
-			memory = make([]byte, 0, 64)
-		}
+		return memory
 	}
-	read(`{"a":1,"b":[1,2]}`, First)
+	next(`{"a":1,"b":[1,2]}`, First)
 	first := d.Document()
-	read(`{"b":[1,2],"a":1}`, Unchanged)
-	read(`{"b":[1,2],"a":1}`, Unchanged)
+	next(`{"b":[1,2],"a":1}`, Unchanged)
+	next(`{"b":[1,2],"a":1}`, Unchanged)
 	if string(d.Document()) != `{"a":1,"b":[1,2]}` {
 		t.Errorf("document %s", d.Document())
 	}
-	read(`{"b":[1,2,3],"a":1}`, Changed)
-	read(` {"b":[1,2,3],"a":1}`, Unchanged)
-	read(`{"b":[1,2,3],"a":2}`, Changed)
+	next(`{"b":[1,2,3],"a":1}`, Changed)
+	next(` {"b":[1,2,3],"a":1}`, Unchanged)
+	next(`{"b":[1,2,3],"a":2}`, Changed)
 	d.Document()
-	read(`{"a":2,"b":[1,2,3]}`, Unchanged)
+	next(`{"a":2,"b":[1,2,3]}`, Unchanged)
 	if doc := d.Document(); cap(doc) != len(doc) {
 		t.Error("a document has room behind it, which is the next text's")
 	}
@@ -150,20 +145,24 @@ func TestNextRetains(t *testing.T) {
 		t.Errorf("documents %s, %s", first, d.Document())
 	}
 	d = NewDiffer(Options{})
-	read(`[ 1 ]`, First)
-	read(`[1 ]`, Unchanged)
+	next(`[ 1 ]`, First)
+	next(`[1 ]`, Unchanged)
 	if string(d.Document()) != `[1]` {
 		t.Errorf("document %s, want no white space", d.Document())
 	}
 
 	d = NewDiffer(Options{})
-	retained := append(make([]byte, 0, 64), `{"b":[1,2,3],"a":3}`...)
-	d.Next(retained)
+	retained := next(`{"b":[1,2,3],"a":3}`, First)
 	if &d.Document()[0] != &retained[0] {
 		t.Error("a text with room behind it was copied")
 	}
+	tight := append(make([]byte, 0, len(`{"b":[1,2,3],"a":3.5}`)+Pad-1), `{"b":[1,2,3],"a":3.5}`...)
+	d.NextOwned(tight)
+	if &d.Document()[0] == &tight[0] {
+		t.Error("a text without enough room behind it was not copied")
+	}
 	large := append(make([]byte, 0, 4096), `{"b":[1,2,3],"a":4}`...)
-	d.Next(large)
+	d.NextOwned(large)
 	if &d.Document()[0] == &large[0] {
 		t.Error("4 KiB are retained for 20 bytes")
 	}
@@ -175,6 +174,7 @@ func TestWideValues(t *testing.T) {
 	const name = "a name that is not so much longer than what one word can tell of it"
 	r := rand.New(rand.NewPCG(1, 2))
 	d := NewDiffer(Options{})
+	d.always = true
 	var before []byte
 	for range 300 {
 		var list, text strings.Builder
@@ -207,5 +207,49 @@ func TestWideValues(t *testing.T) {
 		}
 		checkState(t, d, after)
 		before = after
+	}
+}
+
+// TestNextLeavesMemoryAlone has texts that lie in larger memory, as lines of a
+// file and pieces of a buffer do.
+func TestNextLeavesMemoryAlone(t *testing.T) {
+	lines := []byte("{\"a\":1}\n{\"a\":2}\n{\"a\":3}\n" + strings.Repeat(" ", 40))
+	before := string(lines)
+	d := NewDiffer(Options{})
+	for i, want := range []Kind{First, Changed, Changed} {
+		if change, err := d.Next(lines[8*i : 8*i+7]); err != nil || change.Kind != want {
+			t.Errorf("line %d: %v, %v, want %v", i, change.Kind, err, want)
+		}
+		if string(lines) != before {
+			t.Fatalf("line %d: the memory around it became %q", i, lines)
+		}
+	}
+
+	buffer := make([]byte, 0, 40)
+	d = NewDiffer(Options{})
+	for i, text := range []string{`{"n":1}`, `{"n":2}`, `{"n":3}`} {
+		buffer = append(buffer[:0], text...)
+		change, err := d.Next(buffer)
+		if err != nil || change.Kind == Unchanged {
+			t.Errorf("text %d in a buffer used again: %v, %v", i, change.Kind, err)
+		}
+		if string(d.Document()) != text {
+			t.Errorf("document %s, want %s", d.Document(), text)
+		}
+	}
+}
+
+// TestZero: the zero Differ is ready to use, and the zero Kind, which comes with
+// an error, is none of the answers.
+func TestZero(t *testing.T) {
+	var d Differ
+	if change, err := d.Next([]byte(`[1`)); err == nil || change.Kind == First || change.Kind == Changed || change.Kind == Unchanged {
+		t.Errorf("%v, %v", change.Kind, err)
+	}
+	if change, err := d.Next([]byte(`[1]`)); err != nil || change.Kind != First {
+		t.Errorf("%v, %v", change.Kind, err)
+	}
+	if change, err := d.Next([]byte(`[2]`)); err != nil || change.Kind != Changed {
+		t.Errorf("%v, %v", change.Kind, err)
 	}
 }

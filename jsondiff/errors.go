@@ -7,73 +7,152 @@ import (
 	"unicode/utf8"
 )
 
-// ErrDepth is a text nested deeper than Limits.Depth.
+// ErrDepth is what a *LimitError wraps if a text is nested deeper than
+// Limits.Depth.
 var ErrDepth = errors.New("nested too deep")
 
-// ErrSize is a text longer than Limits.Size.
+// ErrSize is what a *LimitError wraps if a text is longer than Limits.Size, or
+// if a patch copies more than Apply has room for.
 var ErrSize = errors.New("too large")
 
-// ErrWork is Change.Bound where the search for a small patch was cut short by
-// Limits.Work. The patch is exact all the same.
-var ErrWork = errors.New("search for a small patch cut short")
+// ErrMissing is what the error of an operation, or of Select, wraps if there is
+// nothing at its pointer.
+var ErrMissing = errors.New("no such value")
+
+// ErrTest is what an *OperationError wraps if a test operation did not hold.
+var ErrTest = errors.New("values differ")
+
+// ErrNotMergeable is MergeDiff's answer if a merge patch cannot express the
+// change: it would have to set a member to null, which removes it instead (RFC
+// 7396 section 1).
+var ErrNotMergeable = errors.New("jsondiff: the change cannot be expressed as a merge patch")
 
 // SyntaxError is a text that is not JSON as RFC 8259 has it, in UTF-8.
 type SyntaxError struct {
+	Document string // which one: "old document", "new document", "document" or "patch"
 	Offset   int    // in bytes, of the first byte that does not belong
 	Line     int    // counted from 1
 	Column   int    // in characters, counted from 1
+	// Pointer is the value that could not be read, or the member or element
+	// that should have begun.
+	Pointer  Pointer
 	Expected string // what could have stood there
 }
 
 func (e *SyntaxError) Error() string {
-	return fmt.Sprintf("line %d, column %d: expected %s", e.Line, e.Column, e.Expected)
+	at := ""
+	if len(e.Pointer) > 0 {
+		at = fmt.Sprintf(", at %s", e.Pointer)
+	}
+	return fmt.Sprintf("jsondiff: %s, line %d, column %d (byte %d%s): expected %s", e.Document, e.Line, e.Column, e.Offset, at, e.Expected)
 }
 
-// syntaxError finds the line and column of an offset. Invalid UTF-8 counts one
-// column a byte.
+// LimitError is a text that one of the Limits refuses.
+type LimitError struct {
+	Document string // as in SyntaxError
+	Limit    int    // what was allowed
+	Offset   int    // in bytes, of where it was passed; -1 if the text was not written
+	Err      error  // ErrDepth or ErrSize
+}
+
+func (e *LimitError) Error() string {
+	if e.Err == ErrDepth && e.Offset < 0 {
+		return fmt.Sprintf("jsondiff: %s: nested too deep, the limit is %d", e.Document, e.Limit)
+	}
+	if e.Err == ErrDepth {
+		return fmt.Sprintf("jsondiff: %s, byte %d: nested too deep, the limit is %d", e.Document, e.Offset, e.Limit)
+	}
+	return fmt.Sprintf("jsondiff: %s: too large, the limit is %d bytes", e.Document, e.Limit)
+}
+
+func (e *LimitError) Unwrap() error { return e.Err }
+
+// OperationError says which operation of a patch could not be carried out.
+type OperationError struct {
+	Index int    // counted from 0
+	Op    string // as the patch has it; empty if it has none
+	Path  string // the pointer that is wrong or leads nowhere
+	Err   error  // ErrMissing, ErrTest, ErrSize, ErrDepth, or what is wrong with the operation
+}
+
+func (e *OperationError) Error() string {
+	if e.Op == "" {
+		return fmt.Sprintf("jsondiff: operation %d: %v", e.Index, e.Err)
+	}
+	return fmt.Sprintf("jsondiff: operation %d, %s %q: %v", e.Index, e.Op, e.Path, e.Err)
+}
+
+func (e *OperationError) Unwrap() error { return e.Err }
+
+// inDocument says in an error which document it is about.
+func inDocument(err error, which string) error {
+	switch e := err.(type) {
+	case *SyntaxError:
+		e.Document = which
+	case *LimitError:
+		e.Document = which
+	}
+	return err
+}
+
+// syntaxError finds the place of an offset. Invalid UTF-8 counts one column a
+// byte.
 func syntaxError(text []byte, at int, expected string) error {
 	at = min(at, len(text))
 	line := text[bytes.LastIndexByte(text[:at], '\n')+1 : at]
 	return &SyntaxError{
+		Document: "document",
 		Offset:   at,
 		Line:     1 + bytes.Count(text[:at], []byte{'\n'}),
 		Column:   1 + utf8.RuneCount(line),
+		Pointer:  pointerAt(text[:at]),
 		Expected: expected,
 	}
 }
 
-// Limits bound what a text may cost. Zero means the default.
-type Limits struct {
-	// Depth is how deep arrays and objects may nest: default 1000, at most
-	// 10,000. Deeper is ErrDepth.
-	Depth int
-	// Size is how many bytes a text may have: default and at most 256 MiB,
-	// because offsets and counts must fit the tape. More is ErrSize.
-	Size int
-	// Work bounds the search for a small patch, in elements looked at beyond
-	// one pass over both texts: default 4,194,304. Where it is reached,
-	// containers are replaced whole and Change.Bound is ErrWork.
-	Work int
-}
-
-const (
-	defaultDepth = 1000
-	maxDepth     = 10000
-	maxSize      = 1 << 28
-	defaultWork  = 1 << 22
-)
-
-func (l Limits) withDefaults() Limits {
-	if l.Depth <= 0 {
-		l.Depth = defaultDepth
+// pointerAt tells where in a document a text breaks off, which is the beginning
+// of valid JSON but for its last token.
+func pointerAt(text []byte) Pointer {
+	type container struct {
+		object bool
+		index  int
+		name   []byte // as written
+		named  bool   // the name was read, its value not yet
 	}
-	if l.Size <= 0 {
-		l.Size = maxSize
+	var open []container
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; c {
+		case '{', '[':
+			open = append(open, container{object: c == '{'})
+		case '}', ']':
+			if len(open) > 0 {
+				open = open[:len(open)-1]
+			}
+		case ',':
+			if n := len(open); n > 0 {
+				open[n-1].index++
+				open[n-1].named = false
+			}
+		case '"':
+			from := i + 1
+			for i++; i < len(text) && text[i] != '"'; i++ {
+				if text[i] == '\\' {
+					i++
+				}
+			}
+			if n := len(open); n > 0 && open[n-1].object && !open[n-1].named && i < len(text) {
+				open[n-1].name, open[n-1].named = text[from:i], true
+			}
+		}
 	}
-	if l.Work <= 0 {
-		l.Work = defaultWork
+	var p Pointer
+	for _, c := range open {
+		switch {
+		case !c.object:
+			p = append(p, fmt.Sprint(c.index))
+		case c.named:
+			p = append(p, string(unescape(c.name)))
+		}
 	}
-	l.Depth = min(l.Depth, maxDepth)
-	l.Size = min(l.Size, maxSize)
-	return l
+	return p
 }

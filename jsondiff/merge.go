@@ -2,124 +2,122 @@ package jsondiff
 
 import (
 	"bytes"
-	"errors"
-	"fmt"
+	"slices"
 )
 
-// ErrNotMergeable is Merge's answer where a merge patch cannot express the
-// change: it would have to set a member to null, which removes it instead (RFC
-// 7396 section 1).
-var ErrNotMergeable = errors.New("the change cannot be expressed as a merge patch")
-
-// Merge gives the JSON Merge Patch (RFC 7396) that turns one document into
+// MergeDiff returns the JSON Merge Patch (RFC 7396) that turns one document into
 // another: ApplyMerge(old, patch) equals the new one, or the answer is
 // ErrNotMergeable. Nulls that stay as they are and nulls inside arrays are
-// fine. Where the new document is an object and equal to the old one, the patch
+// fine. If the new document is an object and equal to the old one, the patch
 // is {}; any other document has no smaller patch than itself.
-func Merge(old, new []byte) (patch []byte, err error) {
-	m, done, err := readTwo(old, new)
+func MergeDiff(old, new []byte) ([]byte, error) { return Options{}.MergeDiff(old, new) }
+
+// MergeDiff is the function of that name, within Limits, and with
+// NumbersByValue. The other options do not matter to it.
+func (o Options) MergeDiff(old, new []byte) ([]byte, error) { return o.AppendMergeDiff(nil, old, new) }
+
+// AppendMergeDiff is MergeDiff with the patch appended to dst. On an error dst
+// comes back as it was.
+func (o Options) AppendMergeDiff(dst, old, new []byte) ([]byte, error) {
+	m, done, err := o.readTwo(old, "old document", new, "new document")
 	if err != nil {
-		return nil, err
+		return dst, err
 	}
 	defer done()
-	return m.diff(nil, 0, 0)
+	out, err := m.diff(dst, 0, 0)
+	if err != nil {
+		return dst, err
+	}
+	return out, nil
 }
 
 // ApplyMerge carries out a JSON Merge Patch (RFC 7396) and returns the new
 // document, without white space. What the patch does not mention is kept as
 // written; new members go to the end; of equal names the last one counts.
-func ApplyMerge(doc, patch []byte) ([]byte, error) {
-	m, done, err := readTwo(doc, patch)
+func ApplyMerge(doc, patch []byte) ([]byte, error) { return Options{}.ApplyMerge(doc, patch) }
+
+// ApplyMerge is the function of that name, within Limits.
+func (o Options) ApplyMerge(doc, patch []byte) ([]byte, error) {
+	return o.AppendApplyMerge(nil, doc, patch)
+}
+
+// AppendApplyMerge is ApplyMerge with the new document appended to dst. On an
+// error dst comes back as it was.
+func (o Options) AppendApplyMerge(dst, doc, patch []byte) ([]byte, error) {
+	m, done, err := o.readTwo(doc, "document", patch, "patch")
 	if err != nil {
-		return nil, err
+		return dst, err
 	}
 	defer done()
-	return m.apply(make([]byte, 0, len(doc)+len(patch)), 0, 0), nil
+	return m.apply(slices.Grow(dst, len(doc)+len(patch)), 0, 0), nil
 }
 
 // merger walks two documents, the second of them new or a patch.
-type merger struct{ a, b source }
+type merger struct {
+	a, b    source
+	byValue bool // numbers
+}
 
 // readTwo reads both; done says that nothing is needed of them any more.
-func readTwo(doc, other []byte) (m merger, done func(), err error) {
-	a, err := borrow(doc)
+func (o Options) readTwo(doc []byte, first string, other []byte, second string) (m merger, done func(), err error) {
+	l := o.Limits.withDefaults()
+	a, err := borrow(doc, l)
 	if err != nil {
-		return m, nil, fmt.Errorf("first document: %w", err)
+		return m, nil, inDocument(err, first)
 	}
-	b, err := borrow(other)
+	b, err := borrow(other, l)
 	if err != nil {
 		a.giveBack()
-		return m, nil, fmt.Errorf("second document: %w", err)
+		return m, nil, inDocument(err, second)
 	}
-	return merger{a.source, b.source}, func() { a.giveBack(); b.giveBack() }, nil
+	return merger{a.source, b.source, o.NumbersByValue}, func() { a.giveBack(); b.giveBack() }, nil
 }
 
 // memberTable finds an object's members by name, the last one of equal names.
 type memberTable struct {
-	s      source
-	few    []int32
-	byName map[string]int32
+	s       source
+	visible []int32 // in order, without those that a later one hides
+	names   *hashTable
 }
 
-// table lists the members of the object at i, in order, without those that a
-// later one of the same name hides.
 func (s source) table(i int32) memberTable {
-	end := s.tape.stop(i)
-	count := 0
-	for c := s.tape.inside(i); c < end; c = s.tape.next(c) {
-		count++
-	}
-	t := memberTable{s: s, few: make([]int32, 0, count)}
-	if count > mapFrom {
-		t.byName = make(map[string]int32, count)
-	}
-	hidden := false
-	for c := s.tape.inside(i); c < end; c = s.tape.next(c) {
-		if t.byName != nil {
-			name := string(unescape(s.name(c)))
-			_, again := t.byName[name]
-			hidden = hidden || again
-			t.byName[name] = c
-		}
-		t.few = append(t.few, c)
-	}
-	if t.byName == nil || hidden {
-		visible := t.few[:0:count]
-		for k, c := range t.few {
-			if t.byName == nil && s.hidden(t.few[k+1:], c) || t.byName != nil && t.byName[string(unescape(s.name(c)))] != c {
-				continue
+	t := memberTable{s: s, visible: s.elements(nil, s.tape.inside(i), s.tape.stop(i))}
+	list := t.visible
+	hidden := func(k int) bool {
+		for _, later := range list[k+1:] {
+			if sameName(s.name(list[k]), s.name(later)) {
+				return true
 			}
-			visible = append(visible, c)
 		}
-		t.few = visible
+		return false
 	}
+	if len(list) > mapFrom {
+		t.names = new(hashTable)
+		if _, twice := t.names.index(&s, i); !twice {
+			return t
+		}
+		hidden = func(k int) bool { return t.find(s.name(list[k])) != list[k] }
+	}
+	n := 0
+	for k, c := range list {
+		if !hidden(k) {
+			t.visible[n] = c
+			n++
+		}
+	}
+	t.visible = t.visible[:n]
 	return t
 }
 
-func (s source) hidden(later []int32, c int32) bool {
-	for _, d := range later {
-		if sameName(s.name(c), s.name(d)) {
-			return true
-		}
-	}
-	return false
-}
-
-// sameName compares two member names by their characters.
-func sameName(a, b []byte) bool {
-	return bytes.Equal(a, b) ||
-		(bytes.IndexByte(a, '\\') >= 0 || bytes.IndexByte(b, '\\') >= 0) && bytes.Equal(unescape(a), unescape(b))
-}
-
-// find gives the member of a name, as it is written in any document, or -1.
+// find returns the member of a name, as it is written in any document, or -1.
 func (t *memberTable) find(name []byte) int32 {
-	if t.byName != nil {
-		if c, ok := t.byName[string(unescape(name))]; ok {
-			return c
+	if t.names != nil {
+		if at := t.names.findMember(&t.s, name); at != nil {
+			return at.index()
 		}
 		return -1
 	}
-	for _, c := range t.few {
+	for _, c := range t.visible {
 		if sameName(t.s.name(c), name) {
 			return c
 		}
@@ -150,13 +148,13 @@ func (m *merger) diff(dst []byte, i, j int32) ([]byte, error) {
 		}
 		dst = append(append(dst, quoted...), ':')
 	}
-	for _, c := range a.few {
+	for _, c := range a.visible {
 		if b.find(m.a.name(c)) < 0 {
 			name(m.a.quotedName(c))
 			dst = append(dst, "null"...)
 		}
 	}
-	for _, d := range b.few {
+	for _, d := range b.visible {
 		c := a.find(m.b.name(d))
 		mark := len(dst)
 		if c >= 0 && m.a.tape.kind(c) == kindObject && m.b.tape.kind(d) == kindObject {
@@ -190,15 +188,18 @@ func (s source) null(i int32) bool { return s.text[s.tape.off(i)] == 'n' }
 // nullInside says whether an object has a null that a merge patch would take
 // for a removal: one reached through objects only.
 func (s source) nullInside(i int32) bool {
+	return s.tape.kind(i) == kindObject && bytes.Contains(s.raw(i), []byte("null")) && s.nullMember(i)
+}
+
+// nullMember is nullInside without a look at the text, which on each level would
+// be one too many.
+func (s source) nullMember(i int32) bool {
 	if s.tape.kind(i) != kindObject {
 		return false
 	}
-	if !bytes.Contains(s.raw(i), []byte("null")) {
-		return false
-	}
 	t := s.table(i)
-	for _, c := range t.few {
-		if s.null(c) || s.nullInside(c) {
+	for _, c := range t.visible {
+		if s.null(c) || s.nullMember(c) {
 			return true
 		}
 	}
@@ -218,7 +219,9 @@ func (m *merger) same(i, j int32) bool {
 	}
 	switch k {
 	case kindString:
-		return bytes.Equal(unescape(x), unescape(y))
+		return sameName(x, y)
+	case kindNumber:
+		return m.byValue && equalNumber(x, y)
 	case kindArray:
 		endA, endB := m.a.tape.stop(i), m.b.tape.stop(j)
 		c, d := m.a.tape.inside(i), m.b.tape.inside(j)
@@ -230,10 +233,10 @@ func (m *merger) same(i, j int32) bool {
 		return c == endA && d == endB
 	case kindObject:
 		a, b := m.a.table(i), m.b.table(j)
-		if len(a.few) != len(b.few) {
+		if len(a.visible) != len(b.visible) {
 			return false
 		}
-		for _, c := range a.few {
+		for _, c := range a.visible {
 			if d := b.find(m.a.name(c)); d < 0 || !m.same(c, d) {
 				return false
 			}
@@ -261,7 +264,7 @@ func (m *merger) apply(dst []byte, i, j int32) []byte {
 		}
 		dst = append(append(dst, quoted...), ':')
 	}
-	for _, c := range a.few {
+	for _, c := range a.visible {
 		d := b.find(m.a.name(c))
 		switch {
 		case d < 0:
@@ -272,7 +275,7 @@ func (m *merger) apply(dst []byte, i, j int32) []byte {
 			dst = m.apply(dst, c, d)
 		}
 	}
-	for _, d := range b.few {
+	for _, d := range b.visible {
 		if !m.b.null(d) && a.find(m.b.name(d)) < 0 {
 			name(m.b.quotedName(d))
 			dst = m.b.appendWithoutNulls(dst, d)
@@ -283,13 +286,20 @@ func (m *merger) apply(dst []byte, i, j int32) []byte {
 
 // appendWithoutNulls is what a patch makes of nothing.
 func (s source) appendWithoutNulls(dst []byte, i int32) []byte {
-	if s.tape.kind(i) != kindObject || !bytes.Contains(s.raw(i), []byte("null")) {
+	if !bytes.Contains(s.raw(i), []byte("null")) {
+		return s.appendValue(dst, i)
+	}
+	return s.appendVisible(dst, i)
+}
+
+func (s source) appendVisible(dst []byte, i int32) []byte {
+	if s.tape.kind(i) != kindObject {
 		return s.appendValue(dst, i)
 	}
 	dst = append(dst, '{')
 	start := len(dst)
 	t := s.table(i)
-	for _, c := range t.few {
+	for _, c := range t.visible {
 		if s.null(c) {
 			continue
 		}
@@ -297,7 +307,7 @@ func (s source) appendWithoutNulls(dst []byte, i int32) []byte {
 			dst = append(dst, ',')
 		}
 		dst = append(append(dst, s.quotedName(c)...), ':')
-		dst = s.appendWithoutNulls(dst, c)
+		dst = s.appendVisible(dst, c)
 	}
 	return append(dst, '}')
 }

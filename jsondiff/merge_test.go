@@ -11,7 +11,7 @@ import (
 
 func TestMerge(t *testing.T) {
 	readCases(t, "merge.txtar", func(t *testing.T, c map[string]string) {
-		patch, err := Merge([]byte(c["old"]), []byte(c["new"]))
+		patch, err := MergeDiff([]byte(c["old"]), []byte(c["new"]))
 		if c["patch"] == "not mergeable" {
 			if !errors.Is(err, ErrNotMergeable) {
 				t.Errorf("old  %s\nnew  %s\ngot  %s, %v\nwant ErrNotMergeable", c["old"], c["new"], patch, err)
@@ -51,14 +51,14 @@ func TestMergeDeep(t *testing.T) {
 		return []byte(`{"x":[` + strings.TrimSuffix(strings.Repeat(chain(leaf)+",", 100), ",") + `],"y":` + chain(leaf) + `}`)
 	}
 	old, new := documents("1"), documents("2")
-	patch, err := Merge(old, new)
+	patch, err := MergeDiff(old, new)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got, err := ApplyMerge(old, patch); err != nil || string(got) != string(new) {
 		t.Errorf("got %.100s, %v", got, err)
 	}
-	if _, err := Merge(old, documents("null")); !errors.Is(err, ErrNotMergeable) {
+	if _, err := MergeDiff(old, documents("null")); !errors.Is(err, ErrNotMergeable) {
 		t.Errorf("got %v, want ErrNotMergeable", err)
 	}
 	if got, err := ApplyMerge([]byte("1"), []byte(`{"a":`+chain("null")+`}`)); err != nil || strings.Contains(string(got), "null") {
@@ -70,7 +70,7 @@ func TestMergeDeep(t *testing.T) {
 // as written, names in order, the last of equal names.
 func sameJSON(t *testing.T, a, b []byte) bool {
 	t.Helper()
-	m, done, err := readTwo(a, b)
+	m, done, err := Options{}.readTwo(a, "a", b, "b")
 	if err != nil {
 		t.Fatalf("%s and %s: %v", a, b, err)
 	}
@@ -83,7 +83,7 @@ func FuzzMerge(f *testing.F) {
 		f.Add(c[0], c[1])
 	}
 	f.Fuzz(func(t *testing.T, old, new string) {
-		patch, err := Merge([]byte(old), []byte(new))
+		patch, err := MergeDiff([]byte(old), []byte(new))
 		if err != nil {
 			// Applied as a patch, anything valid gives something valid all the same.
 			if json.Valid([]byte(old)) && json.Valid([]byte(new)) && errors.Is(err, ErrNotMergeable) {
@@ -100,7 +100,7 @@ func FuzzMerge(f *testing.F) {
 	})
 }
 
-// Random pairs: what Merge calls inexpressible is so by another measure, too.
+// Random pairs: what MergeDiff calls inexpressible is so by another measure, too.
 func TestMergeRandom(t *testing.T) {
 	r := rand.New(rand.NewSource(1))
 	names := []string{"a", "b", "c", "", "\\u0061"}
@@ -157,7 +157,7 @@ func TestMergeRandom(t *testing.T) {
 	made := 0
 	for range 50_000 {
 		old, new := value(4), value(4)
-		patch, err := Merge([]byte(old), []byte(new))
+		patch, err := MergeDiff([]byte(old), []byte(new))
 		if want := expressible(decode(old), decode(new)); (err == nil) != want {
 			t.Fatalf("old  %s\nnew  %s\ngot  %s, %v\nwant expressible %v", old, new, patch, err, want)
 		}

@@ -80,14 +80,14 @@ func equalDigits(a, b []byte) bool {
 // literal's own may have any number of digits, so it is no integer type.
 func (d decimal) exponent() string {
 	if len(d.exp) < 18 {
-		n := 0
+		n := int64(0)
 		for _, c := range d.exp {
-			n = n*10 + int(c-'0')
+			n = n*10 + int64(c-'0')
 		}
 		if d.expNeg {
 			n = -n
 		}
-		return strconv.Itoa(n + d.shift)
+		return strconv.FormatInt(n+int64(d.shift), 10)
 	}
 	// Too long for an int, and so far larger than the shift that the sign stays:
 	// add the shift to the magnitude digit by digit.
@@ -110,4 +110,22 @@ func (d decimal) exponent() string {
 		return "-" + string(sum)
 	}
 	return string(sum)
+}
+
+// appendCanonicalNumber writes a literal so that two are the same text if they
+// are the same number.
+func appendCanonicalNumber(dst, literal []byte) []byte {
+	d := readDecimal(literal)
+	if len(d.digits) == 0 {
+		return append(dst, '0')
+	}
+	if d.negative {
+		dst = append(dst, '-')
+	}
+	for _, c := range d.digits {
+		if c != '.' {
+			dst = append(dst, c)
+		}
+	}
+	return append(append(dst, 'e'), d.exponent()...)
 }

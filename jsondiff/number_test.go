@@ -33,6 +33,7 @@ func TestEqualNumber(t *testing.T) {
 		{"1" + million, "1e1000000", true},
 		{"1" + million, "1e1000001", false},
 		{"1e" + million + "1", "10", true},
+		{"1", "1e4294967296", false}, {"1", "1e-4294967296", false}, {"1e2147483648", "1e-2147483648", false},
 	} {
 		if got := equalNumber([]byte(c.a), []byte(c.b)); got != c.want {
 			t.Errorf("equalNumber(%.60s, %.60s) = %v", c.a, c.b, got)

@@ -2,6 +2,7 @@ package jsondiff
 
 import (
 	"fmt"
+	"math"
 	"strings"
 )
 
@@ -9,7 +10,7 @@ import (
 // empty pointer, nil included, is the whole document.
 type Pointer []string
 
-// PointerError says where a text is not a JSON Pointer, or not a Pattern.
+// PointerError says where a text stops being a JSON Pointer, or not a Pattern.
 type PointerError struct {
 	Text   string // as given
 	Offset int    // in bytes, of the first byte that does not belong
@@ -17,8 +18,11 @@ type PointerError struct {
 }
 
 func (e *PointerError) Error() string {
-	return fmt.Sprintf("JSON pointer %q: %s at offset %d", e.Text, e.Reason, e.Offset)
+	return fmt.Sprintf("jsondiff: pointer %q: %s at offset %d", e.Text, e.Reason, e.Offset)
 }
+
+// reason is the error without the pointer, for an error that names it already.
+func (e *PointerError) reason() error { return fmt.Errorf("%s at offset %d", e.Reason, e.Offset) }
 
 // ParsePointer reads the string form of RFC 6901 section 3. It is strict: every
 // pointer but the empty one begins with a slash, and "~" stands only in "~0"
@@ -74,7 +78,7 @@ func unescapeToken(s string) (token string, bad int) {
 	return string(b), -1
 }
 
-// String gives the form ParsePointer reads.
+// String returns the form ParsePointer reads.
 func (p Pointer) String() string {
 	n := len(p)
 	for _, token := range p {
@@ -102,28 +106,21 @@ func appendToken[T string | []byte](dst []byte, token T) []byte {
 	return dst
 }
 
-// Append returns the pointer to what lies at the given tokens below p. The
-// result shares no memory with p.
-func (p Pointer) Append(tokens ...string) Pointer {
-	q := make(Pointer, 0, len(p)+len(tokens))
-	return append(append(q, p...), tokens...)
-}
-
 // index reads a token as an array index: digits without a leading zero (RFC
 // 6901 section 4). An index that no array in memory can have is not one.
 func index[T string | []byte](token T) (int, bool) {
-	if len(token) == 0 || len(token) > 18 || token[0] == '0' && len(token) > 1 {
+	if len(token) == 0 || len(token) > len("2147483647") || token[0] == '0' && len(token) > 1 {
 		return 0, false
 	}
-	n := 0
+	n := int64(0)
 	for i := 0; i < len(token); i++ {
 		c := token[i]
 		if c < '0' || c > '9' {
 			return 0, false
 		}
-		n = n*10 + int(c-'0')
+		n = n*10 + int64(c-'0')
 	}
-	return n, true
+	return int(n), n <= math.MaxInt32
 }
 
 // Pattern is a JSON Pointer in which a token "*" stands for any one token, a
@@ -142,44 +139,18 @@ func ParsePattern(s string) (Pattern, error) {
 	return Pattern{p}, err
 }
 
-// String gives the form ParsePattern reads.
+// String returns the form ParsePattern reads.
 func (p Pattern) String() string { return p.tokens.String() }
 
 // Len is the number of tokens.
 func (p Pattern) Len() int { return len(p.tokens) }
 
-// Match reports whether the pattern stands for exactly this place.
-func (p Pattern) Match(at Pointer) bool {
-	return len(p.tokens) == len(at) && p.Covers(at)
-}
-
-// Covers reports whether this place is one the pattern stands for or lies below
-// one. Tokens are compared whole: "/a" covers "/a/b" and not "/ab".
-func (p Pattern) Covers(at Pointer) bool {
-	if len(p.tokens) > len(at) {
-		return false
-	}
-	for i := range p.tokens {
-		if !p.MatchToken(i, at[i]) {
-			return false
-		}
-	}
-	return true
-}
-
-// MatchToken reports whether the pattern's token number i stands for this one,
-// for callers that walk a document and match level by level; it does not
-// allocate.
-func (p Pattern) MatchToken(i int, token string) bool {
-	return p.tokens[i] == "*" || p.tokens[i] == token
-}
-
-// matchName is MatchToken for an unescaped member name in bytes.
+// matchName tells whether token number i stands for an unescaped member name.
 func (p Pattern) matchName(i int, name []byte) bool {
 	return p.tokens[i] == "*" || p.tokens[i] == string(name)
 }
 
-// matchIndex is MatchToken for an array index.
+// matchIndex is matchName for an array index.
 func (p Pattern) matchIndex(i, n int) bool {
 	if p.tokens[i] == "*" {
 		return true

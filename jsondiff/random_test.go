@@ -1,128 +1,42 @@
 package jsondiff
 
 import (
-	"bytes"
 	"encoding/json"
-	"fmt"
+	"flag"
 	"math/rand/v2"
-	"reflect"
 	"strconv"
-	"strings"
 	"testing"
+
+	"github.com/pollsse/caddy-poll-sse/internal/judge"
 )
 
-// judge applies a patch by decoding everything, as an independent witness: it
-// shares no code with the package. It knows what Diff may emit.
-func judge(doc, patch []byte) (any, error) {
-	root, err := decode(doc)
-	if err != nil {
-		return nil, err
-	}
-	var ops []struct {
-		Op, From, Path string
-		Value          json.RawMessage
-	}
-	if err := json.Unmarshal(patch, &ops); err != nil {
-		return nil, err
-	}
-	tokens := func(path string) []string {
-		if path == "" {
-			return nil
-		}
-		list := strings.Split(path[1:], "/")
-		for i, s := range list {
-			list[i] = strings.ReplaceAll(strings.ReplaceAll(s, "~1", "/"), "~0", "~")
-		}
-		return list
-	}
-	// edit gives the value with do carried out at the path below it.
-	var edit func(v any, path []string, op string, value any, old *any) (any, error)
-	edit = func(v any, path []string, op string, value any, old *any) (any, error) {
-		if len(path) == 0 {
-			*old = v
-			return value, nil
-		}
-		last := len(path) == 1
-		switch v := v.(type) {
-		case map[string]any:
-			child, ok := v[path[0]]
-			if !ok && (!last || op != "add") {
-				return nil, fmt.Errorf("no member %q", path[0])
-			}
-			if last && op == "remove" {
-				*old = child
-				delete(v, path[0])
-				return v, nil
-			}
-			child, err := edit(child, path[1:], op, value, old)
-			v[path[0]] = child
-			return v, err
-		case []any:
-			i, err := strconv.Atoi(path[0])
-			if err != nil || i < 0 || i > len(v) || i == len(v) && !(last && op == "add") {
-				return nil, fmt.Errorf("no element %q", path[0])
-			}
-			switch {
-			case last && op == "add":
-				v = append(v, nil)
-				copy(v[i+1:], v[i:])
-				v[i] = value
-				return v, nil
-			case last && op == "remove":
-				*old = v[i]
-				return append(v[:i:i], v[i+1:]...), nil
-			}
-			v[i], err = edit(v[i], path[1:], op, value, old)
-			return v, err
-		}
-		return nil, fmt.Errorf("%q below a scalar", path[0])
-	}
-	for _, op := range ops {
-		var value, old any
-		switch op.Op {
-		case "add", "replace":
-			if value, err = decode(op.Value); err != nil {
-				return nil, err
-			}
-		case "move":
-			if root, err = edit(root, tokens(op.From), "remove", nil, &value); err != nil {
-				return nil, err
-			}
-			op.Op = "add"
-		case "remove":
-		default:
-			return nil, fmt.Errorf("unexpected operation %q", op.Op)
-		}
-		if root, err = edit(root, tokens(op.Path), op.Op, value, &old); err != nil {
-			return nil, fmt.Errorf("%s %s: %w", op.Op, op.Path, err)
-		}
-	}
-	return root, nil
-}
-
-// decode keeps number literals, and of equal names the last.
-func decode(text []byte) (any, error) {
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.UseNumber()
-	var v any
-	err := d.Decode(&v)
-	return v, err
-}
-
-// checkPatch fails the test where a patch does not lead from old to new.
+// checkPatch fails the test if a patch does not lead from old to new, by the
+// word of a witness that shares no code with the package.
 func checkPatch(t testing.TB, old, new, patch []byte) {
 	t.Helper()
-	want, err := decode(new)
+	doc, err := judge.Parse(old)
 	if err != nil {
-		t.Fatalf("decoding %s: %v", new, err)
+		t.Fatalf("decoding %s: %v", old, err)
 	}
-	got, err := judge(old, patch)
-	if err != nil || !reflect.DeepEqual(got, want) {
-		t.Fatalf("old   %s\nnew   %s\npatch %s\ngot   %v, %v", old, new, patch, got, err)
+	page := judge.Page{Doc: doc, ID: "old"}
+	if string(patch) != "[]" {
+		err = page.Apply(judge.Event{Name: "patch", ID: "new", Data: string(patch)})
 	}
-	if len(patch) > len(new)+64 {
+	if err != nil || !says(t, page.Doc, new) {
+		t.Fatalf("old   %s\nnew   %s\npatch %s\ngot   %v, %v", old, new, patch, page.Doc, err)
+	}
+	if len(patch) > compactLen(new)+len(`[{"op":"replace","path":"","value":}]`) {
 		t.Fatalf("old   %s\nnew   %s\npatch %s\nis larger than the document", old, new, patch)
 	}
+}
+
+// says tells whether a text says the value v.
+func says(t testing.TB, v any, text []byte) bool {
+	want, err := judge.Parse(text)
+	if err != nil {
+		t.Fatalf("decoding %s: %v", text, err)
+	}
+	return judge.Equal(v, want)
 }
 
 // randomJSON writes random documents and random edits of them.
@@ -299,10 +213,12 @@ func (r *randomJSON) write(b []byte, n *testNode) []byte {
 	return b
 }
 
+var randomPairs = flag.Int("pairs", 100_000, "how many pairs of documents TestRandom compares")
+
 // TestRandom compares chains of random documents, each an edit of the one
 // before, and holds every patch and every retained state against a witness.
 func TestRandom(t *testing.T) {
-	pairs := 100_000
+	pairs := *randomPairs
 	if testing.Short() || raceEnabled {
 		pairs = 5_000
 	}
@@ -310,6 +226,7 @@ func TestRandom(t *testing.T) {
 	for c := range pairs / chain {
 		r := &randomJSON{Rand: rand.New(rand.NewPCG(uint64(c), 3)), spaces: c%3 == 0, duplicates: c%5 == 0}
 		d := NewDiffer(Options{})
+		d.always = c%4 == 0
 		doc := r.node(4)
 		old := r.write(nil, doc)
 		if _, err := d.Next(old); err != nil {
@@ -341,6 +258,14 @@ func TestRandom(t *testing.T) {
 	}
 }
 
+// tape is the retained one.
+func (d *Differ) tape() tape {
+	if d.packed != nil {
+		return unpackTape(nil, d.packed)
+	}
+	return d.base.tape
+}
+
 // checkState holds the retained tape against one parsed anew.
 func checkState(t testing.TB, d *Differ, text []byte) {
 	t.Helper()
@@ -354,11 +279,12 @@ func checkState(t testing.TB, d *Differ, text []byte) {
 	if fresh.spaced && !d.base.spaced || fresh.escaped && !d.base.escaped {
 		t.Fatalf("%s: retained flags lost", text)
 	}
-	if len(fresh.tape) != len(d.base.tape) {
-		t.Fatalf("%s: a tape of %d, want %d", text, len(d.base.tape), len(fresh.tape))
+	tape := d.tape()
+	if len(fresh.tape) != len(tape) {
+		t.Fatalf("%s: a tape of %d, want %d", text, len(tape), len(fresh.tape))
 	}
 	for i, want := range fresh.tape {
-		got := d.base.tape[i]
+		got := tape[i]
 		if got&lastFlag == 0 {
 			got &^= distinctFlag
 		}
@@ -366,9 +292,7 @@ func checkState(t testing.TB, d *Differ, text []byte) {
 			t.Fatalf("%s: word %d is %#x, want %#x", text, i, got, want)
 		}
 	}
-	document, _ := decode(d.Document())
-	want, _ := decode(text)
-	if !reflect.DeepEqual(document, want) {
+	if document, err := judge.Parse(d.Document()); err != nil || !says(t, document, text) {
 		t.Fatalf("document %s\nwant     %s", d.Document(), text)
 	}
 }

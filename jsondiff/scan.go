@@ -11,7 +11,7 @@ import (
 // one, so the scanners need not look for the end, and can read words.
 const pad = 16
 
-// skipSpace gives the first offset at or after i without white space.
+// skipSpace returns the first offset at or after i without white space.
 func skipSpace(b []byte, i int) int {
 	for b[i] <= ' ' && (b[i] == ' ' || b[i] == '\n' || b[i] == '\r' || b[i] == '\t') {
 		i++
@@ -24,7 +24,7 @@ const (
 	highBits = 0x8080808080808080
 )
 
-// scanString gives the offset after the string that opens at i, or ^offset of
+// scanString returns the offset after the string that opens at i, or ^offset of
 // what is wrong with it.
 func scanString(b []byte, i int) (end int, escaped bool) {
 	i++
@@ -91,7 +91,7 @@ func isHex(c byte) bool {
 	return c-'0' <= 9 || (c|0x20)-'a' <= 5
 }
 
-// scanNumber gives the offset after the number that begins at i, or ^offset of
+// scanNumber returns the offset after the number that begins at i, or ^offset of
 // where a digit is missing.
 func scanNumber(b []byte, i int) int {
 	if b[i] == '-' {
@@ -134,26 +134,35 @@ func continuesNumber(c byte) bool {
 }
 
 // shortRun is after how many equal bytes commonPrefix expects many more.
-const shortRun = 256
+const shortRun = 128
 
 // commonPrefix counts the bytes that a and b begin with alike.
 func commonPrefix(a, b []byte) int {
 	n := min(len(a), len(b))
 	a, b = a[:n], b[:n]
 	i := 0
-	for ; i+8 <= n; i += 8 {
-		if i == shortRun {
-			// A long equal run: comparing blocks takes more bytes at a time.
-			for block := 1024; i+block <= n && bytes.Equal(a[i:i+block], b[i:i+block]); {
-				i += block
-				if block < 8192 {
-					block *= 2
-				}
-			}
-			if i+8 > n {
-				break
+	if n >= shortRun {
+		for ; i < shortRun; i += 8 {
+			if x := binary.LittleEndian.Uint64(a[i:]) ^ binary.LittleEndian.Uint64(b[i:]); x != 0 {
+				return i + bits.TrailingZeros64(x)>>3
 			}
 		}
+		// To compare blocks takes more bytes at a time: longer ones while they
+		// are equal, then shorter ones towards the difference.
+		block := shortRun
+		for i+block <= n && bytes.Equal(a[i:i+block], b[i:i+block]) {
+			i += block
+			if block < 8192 {
+				block *= 2
+			}
+		}
+		for ; block >= 64; block /= 2 {
+			if i+block <= n && bytes.Equal(a[i:i+block], b[i:i+block]) {
+				i += block
+			}
+		}
+	}
+	for ; i+8 <= n; i += 8 {
 		if x := binary.LittleEndian.Uint64(a[i:]) ^ binary.LittleEndian.Uint64(b[i:]); x != 0 {
 			return i + bits.TrailingZeros64(x)>>3
 		}

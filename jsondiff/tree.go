@@ -10,10 +10,16 @@ import (
 // an operation costs what lies on its path, not the document.
 type tree struct {
 	doc, patch source
+	list       int32 // the patch's operations, on its tape
 	nodes      []*node
 	root       ref
-	room       int // bytes that copies may still add
-	deepest    int // nesting of the deeper of the two texts
+	room       int64 // bytes that copies may still add
+	copied     int64 // what they have added
+	maxDepth   int
+	deepest    int // no less than how deep the document is
+
+	recording bool     // the operations may have to be undone
+	undo      []func() // from the first to the last
 }
 
 // ref is one value of a tree: an entry of doc's tape, or of patch's tape
@@ -39,11 +45,28 @@ type member struct {
 // mapFrom is the number of members from which an object is looked up by map.
 const mapFrom = 12
 
-func newTree(doc, patch source) *tree {
-	return &tree{
-		doc: doc, patch: patch,
-		room:    copyRoom + 16*len(doc.text),
-		deepest: max(doc.depth(0), patch.depth(0)),
+func newTree(doc, patch source, l Limits) *tree {
+	t := &tree{doc: doc, patch: patch, maxDepth: l.Depth, deepest: doc.depth(0)}
+	t.resetRoom()
+	return t
+}
+
+func (t *tree) resetRoom() { t.room = copyRoom + 16*int64(len(t.doc.text)) }
+
+// deepen notes how deep the document may be with a value at a pointer.
+func (t *tree) deepen(p []byte, value ref) {
+	depth := t.deepest // of what a node holds nobody knows more
+	if value >= 0 {
+		s, i := t.at(value)
+		depth = s.depth(i)
+	}
+	t.deepest = max(t.deepest, bytes.Count(p, []byte{'/'})+depth)
+}
+
+// onUndo remembers how to undo what was done last.
+func (t *tree) onUndo(do func()) {
+	if t.recording {
+		t.undo = append(t.undo, do)
 	}
 }
 
@@ -71,7 +94,7 @@ func (t *tree) container(r ref) bool {
 	return s.tape.kind(i) <= kindArray
 }
 
-// open gives r's node; for a value that is still text, a new one that is not
+// open returns r's node; for a value that is still text, a new one that is not
 // part of the tree yet. r must be a container.
 func (t *tree) open(r ref) *node {
 	if r < 0 {
@@ -94,7 +117,7 @@ func (t *tree) open(r ref) *node {
 	n.members = make([]member, 0, count)
 	for c := s.tape.inside(i); c < end; c = s.tape.next(c) {
 		name := s.name(c)
-		n.set(member{quoted: s.quotedName(c), name: unescape(name), value: ref(c) + shift})
+		n.set(member{quoted: s.quotedName(c), name: unescape(name), value: ref(c) + shift}, false)
 	}
 	return n
 }
@@ -108,7 +131,7 @@ func (t *tree) node(slot *ref) *node {
 	return t.nodes[^*slot]
 }
 
-// find gives the position of a member, or -1.
+// find returns the position of a member, or -1.
 func (n *node) find(name []byte) int {
 	if n.byName != nil {
 		if i, ok := n.byName[string(name)]; ok {
@@ -126,12 +149,13 @@ func (n *node) find(name []byte) int {
 
 // set adds a member at the end, or gives an existing one its new value in its
 // place: so the last of several equal names counts, as JSON.parse has it.
-func (n *node) set(m member) {
+// gaps: those that are there stay, as something may be restored to them.
+func (n *node) set(m member, gaps bool) {
 	if i := n.find(m.name); i >= 0 {
 		n.members[i].value = m.value
 		return
 	}
-	if n.live == 0 || len(n.members) > 2*n.live+mapFrom {
+	if !gaps && (n.live == 0 || len(n.members) > 2*n.live+mapFrom) {
 		n.close()
 	}
 	n.members = append(n.members, m)
@@ -172,10 +196,24 @@ func (n *node) remove(i int) {
 	n.live--
 }
 
+// restore undoes remove, and unset the set of a new member.
+func (n *node) restore(i int, m member) {
+	n.members[i] = m
+	n.live++
+	if n.byName != nil {
+		n.byName[string(m.name)] = int32(i)
+	}
+}
+
+func (n *node) unset() {
+	n.remove(len(n.members) - 1)
+	n.members = n.members[:len(n.members)-1]
+}
+
 // clone copies a value so that neither copy sees the other's changes. Text is
 // never changed and therefore shared.
 func (t *tree) clone(r ref, depth int) (ref, error) {
-	if depth > defaultDepth {
+	if depth > t.maxDepth {
 		return 0, ErrDepth
 	}
 	if r >= 0 {
@@ -214,7 +252,7 @@ func (t *tree) clone(r ref, depth int) (ref, error) {
 }
 
 func (t *tree) charge(bytes int) error {
-	if t.room -= bytes; t.room < 0 {
+	if t.room -= int64(bytes); t.room < 0 {
 		return ErrSize
 	}
 	return nil
@@ -225,7 +263,7 @@ func (t *tree) charge(bytes int) error {
 // it has to look inside, it opens the value for good, so that many tests of a
 // large one pay for that once. An array just opened has full chunks.
 func (t *tree) equal(slot *ref, b ref, depth int) (bool, error) {
-	if depth > defaultDepth {
+	if depth > t.maxDepth {
 		return false, ErrDepth
 	}
 	z, j := t.at(b)
@@ -283,13 +321,13 @@ func (t *tree) equal(slot *ref, b ref, depth int) (bool, error) {
 func (t *tree) write(dst []byte, r ref, depth int) ([]byte, error) {
 	if r >= 0 {
 		s, i := t.at(r)
-		// To ask a value for its depth is to walk it: only where it could matter.
-		if depth+t.deepest > defaultDepth && depth+s.depth(i) > defaultDepth {
+		// To ask a value for its depth is to walk it: only if it could matter.
+		if depth+t.deepest > t.maxDepth && depth+s.depth(i) > t.maxDepth {
 			return nil, ErrDepth
 		}
 		return s.appendValue(dst, i), nil
 	}
-	if depth >= defaultDepth {
+	if depth >= t.maxDepth {
 		return nil, ErrDepth
 	}
 	n := t.nodes[^r]
@@ -331,10 +369,8 @@ func (t *tree) write(dst []byte, r ref, depth int) ([]byte, error) {
 
 // appendValue appends the value at i without the white space in it.
 func (s *source) appendValue(dst []byte, i int32) []byte {
-	if s.spaced {
-		return appendCompact(dst, s.raw(i))
-	}
-	return append(dst, s.raw(i)...)
+	at := s.span(i)
+	return s.appendPart(dst, at.from, at.to)
 }
 
 // list is an array's elements in pieces, so that an insertion or removal moves

@@ -34,8 +34,8 @@ func openStream(t testing.TB, s *server, w wire, path string, fields ...string) 
 }
 
 // TestDirectDeliveryBehindCaddy: the header of a stream that is taken over
-// passes through the directives around it, the access log has it, and another
-// line tells of its end.
+// passes through the directives around it, the access log has the stream, and
+// another line reports its end.
 func TestDirectDeliveryBehindCaddy(t *testing.T) {
 	t.Parallel()
 	k := &ticker{owner: "everybody"}
@@ -83,16 +83,16 @@ poll_sse /handler ` + u.url("/doc") + ` {
 			}
 			resp.Body.Close()
 			if direct {
-				s.log.await(t, `"delivery":"direct"`)
-				s.log.await(t, `"stream ended"`)
+				s.awaitLog(`"delivery":"direct"`)
+				s.awaitLog(`"stream ended"`)
 			}
 		}
 	}
-	s.log.await(t, `"ended_by":"client"`)
+	s.awaitLog(`"ended_by":"client"`)
 }
 
-// TestDirectDeliveryTakesOver has a server with HTTP/1.1 alone, where Caddy puts
-// something around each connection, and one with TLS.
+// TestDirectDeliveryTakesOver runs one server with HTTP/1.1 alone, for which
+// Caddy wraps each connection, and one with TLS.
 func TestDirectDeliveryTakesOver(t *testing.T) {
 	t.Parallel()
 	k := &ticker{owner: "everybody"}
@@ -120,7 +120,7 @@ func TestDirectDeliveryTakesOver(t *testing.T) {
 }
 
 // TestCompressedStreamInCurlAndNode joins a stream in the middle with clients
-// that decode with zlib, and wants events as they come.
+// that decode with zlib, and expects each event as soon as it is sent.
 func TestCompressedStreamInCurlAndNode(t *testing.T) {
 	t.Parallel()
 	k := &ticker{owner: "everybody"}

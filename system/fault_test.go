@@ -22,17 +22,19 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/pollsse/caddy-poll-sse/internal/judge"
 )
 
-// Secrets that must not reach a client or the log: of the configuration, and
-// of what the upstream says when it fails.
+// Secrets that must not reach a client or the log. They are in the
+// configuration, and in the answers of the upstream when it fails.
 const (
 	upstreamKey   = "k3y-of-the-upstream"
 	upstreamToken = "t0ken-of-the-upstream"
 	upstreamText  = "words-of-the-failing-upstream"
 )
 
-// wiretap keeps all that was read through it.
+// wiretap keeps everything that was read through it.
 type wiretap struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -81,7 +83,7 @@ func certificate(t testing.TB) (tls.Certificate, []byte) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
-// TestFaults has the upstream fail in every way, and come back each time.
+// TestFaults makes the upstream fail in every way, and come back each time.
 func TestFaults(t *testing.T) {
 	t.Parallel()
 	var elsewhereAsked atomic.Int64
@@ -198,7 +200,7 @@ func TestFaults(t *testing.T) {
 		f := k.follow(newFollower(t, string(wires[i])+" "+format, client, base+"/"+format))
 		f.read = tap.on
 		all = append(all, f.run())
-		f.await("a document", func() bool { return f.doc != nil && f.status.State == "live" })
+		f.await("a document", func() bool { return f.page.Doc != nil && f.status.State == "live" })
 	}
 	memory := s.residentBytes()
 	for _, c := range faults {
@@ -220,10 +222,10 @@ func TestFaults(t *testing.T) {
 				t.Errorf("%s: stale since %s, but it began at %s", c.name, since, begun)
 			}
 		}
-		// The last good document is still there for everybody.
+		// Everybody still gets the last good document.
 		client, base := s.client(http1)
 		resp, body := get200(t, client, base+"/snapshot", nil)
-		if doc, err := parse([]byte(body)); err != nil || resp.StatusCode != 200 {
+		if doc, err := judge.Parse([]byte(body)); err != nil || resp.StatusCode != 200 {
 			t.Errorf("%s: document while stale: %s, %v", c.name, resp.Status, err)
 		} else if step, err := k.check(doc); err != nil || step != k.step.Load() {
 			t.Errorf("%s: document while stale: step %d, %v", c.name, step, err)

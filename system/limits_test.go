@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// refused reads a stream whole, if it was refused for a reason.
+// refused reads a whole stream, which must have been refused for a reason.
 func refused(t testing.TB, s *server, w wire, path, reason string, fields ...string) {
 	t.Helper()
 	resp := openStream(t, s, w, path, fields...)
@@ -33,7 +33,7 @@ func refused(t testing.TB, s *server, w wire, path, reason string, fields ...str
 	}
 }
 
-// awaitLine reads a stream up to a line that begins so, which it returns.
+// awaitLine reads a stream up to a line with a prefix, and returns the line.
 func awaitLine(t testing.TB, r *bufio.Reader, begin string) string {
 	t.Helper()
 	for {
@@ -47,7 +47,7 @@ func awaitLine(t testing.TB, r *bufio.Reader, begin string) string {
 	}
 }
 
-// TestLimits has as many clients and documents as may be, and one more.
+// TestLimits opens as many streams and documents as are allowed, and one more.
 func TestLimits(t *testing.T) {
 	t.Parallel()
 	k := &ticker{owner: "everybody"}
@@ -69,7 +69,7 @@ poll_sse /own ` + u.url("/own") + ` {
 		refused(t, s, w, "/few", "too_many_streams")
 		awaitLine(t, rest, "event: patch") // undisturbed
 		first.Body.Close()
-		// Its place is free as soon as the server has noticed.
+		// Its place is free as soon as the server has noticed that it is gone.
 		for end := time.Now().Add(patience); ; {
 			resp := openStream(t, s, w, "/few")
 			line := awaitLine(t, bufio.NewReader(resp.Body), "data: ")
@@ -93,8 +93,8 @@ poll_sse /own ` + u.url("/own") + ` {
 	awaitLine(t, rest, "event: patch")
 }
 
-// TestResumeByQuery is a page that makes a new EventSource, which can set no
-// header: it brings the last id in the query.
+// TestResumeByQuery: a page that makes a new EventSource, which cannot set a
+// header, resumes with the last id in the query.
 func TestResumeByQuery(t *testing.T) {
 	t.Parallel()
 	k := &ticker{owner: "everybody"}

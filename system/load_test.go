@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// TestThousand has 1,000 subscribers on one document that changes with every
+// TestThousand keeps 1,000 subscribers on one document that changes with every
 // poll, for 30 intervals.
 func TestThousand(t *testing.T) {
 	const (
@@ -31,7 +31,7 @@ func TestThousand(t *testing.T) {
 		all[i] = newFollower(t, fmt.Sprintf("subscriber %d", i), client, base+"/doc")
 		all[i].check = func(f *follower) error {
 			var step int64
-			_, err := fmt.Sscan(fmt.Sprint(f.doc.(map[string]any)["step"]), &step)
+			_, err := fmt.Sscan(fmt.Sprint(f.page.Doc.(map[string]any)["step"]), &step)
 			if err == nil && step <= last {
 				err = fmt.Errorf("step %d after step %d", step, last)
 			}
@@ -41,7 +41,7 @@ func TestThousand(t *testing.T) {
 		all[i].run()
 	}
 	for _, f := range all {
-		f.await("a document", func() bool { return f.doc != nil })
+		f.await("a document", func() bool { return f.page.Doc != nil })
 	}
 	// From one poll on, the next 30 intervals.
 	from := len(u.pollTimes())
@@ -74,8 +74,8 @@ func TestThousand(t *testing.T) {
 	t.Logf("%d events reached the subscribers", events)
 }
 
-// TestDeadReaders has clients that ask for streams and never read them among
-// clients that do.
+// TestDeadReaders mixes clients that read their streams with clients that open
+// streams and never read them.
 func TestDeadReaders(t *testing.T) {
 	t.Parallel()
 	k := &ticker{owner: "everybody"}
@@ -119,7 +119,7 @@ func TestDeadReaders(t *testing.T) {
 	reach := func(step int64) {
 		for _, f := range healthy {
 			f.await("a step", func() bool {
-				raw := fmt.Sprint(string(asRaw(f.doc)))
+				raw := fmt.Sprint(string(asRaw(f.page.Doc)))
 				var at int64
 				_, _ = fmt.Sscanf(raw, `{"step":%d,`, &at)
 				return at >= step
@@ -174,7 +174,7 @@ func TestExitCold(t *testing.T) {
 	for _, w := range wires {
 		client, base := s.client(w)
 		// A connection that Go's HTTP/2 server accepts while it shuts down
-		// misses the GOAWAY and stays: there is to be one already.
+		// misses the GOAWAY and stays, so each client connects before.
 		get200(t, client, base+"/ready", nil)
 		for _, path := range []string{"/public", "/own"} {
 			for _, accept := range []string{"text/event-stream", "application/json"} {

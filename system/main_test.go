@@ -1,10 +1,9 @@
-// Package system_test runs Caddy with poll_sse as a process of its own, puts a
-// real upstream behind it and real clients before it, and judges what the
-// clients end up with by code that shares nothing with the module.
+// Package system_test runs Caddy with poll_sse as a process of its own, with a
+// real upstream behind it and real clients in front. Code that shares nothing
+// with the module judges what the clients end up with.
 package system_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -18,7 +17,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -27,10 +25,13 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 	"github.com/quic-go/quic-go/http3"
 
+	"github.com/pollsse/caddy-poll-sse/internal/judge"
+	"github.com/pollsse/caddy-poll-sse/internal/process"
+
 	_ "github.com/pollsse/caddy-poll-sse"
 )
 
-// asCaddy is the environment variable that makes the test binary be Caddy, so
+// asCaddy is the environment variable that turns the test binary into Caddy, so
 // that a binary made with -race detects races on both sides.
 const asCaddy = "POLL_SSE_SYSTEM_TEST_AS_CADDY"
 
@@ -42,7 +43,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// patience bounds every wait for something that must happen. It is long
+// patience is the longest wait for something that must happen. It is long
 // because the machine may be busy; nothing is measured by it.
 const patience = 60 * time.Second
 
@@ -56,55 +57,6 @@ func within(t testing.TB, what string, done <-chan struct{}) {
 	}
 }
 
-// transcript is what a process wrote, to be waited on.
-type transcript struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-	more chan struct{} // closed and replaced at each write
-}
-
-func newTranscript() *transcript { return &transcript{more: make(chan struct{})} }
-
-func (l *transcript) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.text.Write(b)
-	close(l.more)
-	l.more = make(chan struct{})
-	return len(b), nil
-}
-
-func (l *transcript) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
-func (l *transcript) await(t testing.TB, text string) {
-	t.Helper()
-	deadline := time.After(patience)
-	for {
-		l.mu.Lock()
-		found, more := bytes.Contains(l.text.Bytes(), []byte(text)), l.more
-		l.mu.Unlock()
-		if found {
-			return
-		}
-		select {
-		case <-more:
-		case <-deadline:
-			t.Fatalf("log does not say %q within %s; it says:\n%s", text, patience, tail(l.String()))
-		}
-	}
-}
-
-func tail(s string) string {
-	if len(s) > 3000 {
-		return "…" + s[len(s)-3000:]
-	}
-	return s
-}
-
 // server is one Caddy process.
 type server struct {
 	t     testing.TB
@@ -112,7 +64,7 @@ type server struct {
 	admin string // host:port
 	plain string // host:port of the site over HTTP/1.1
 	tls   string // host:port of the site over TLS: HTTP/1.1, 2 and 3
-	log   *transcript
+	log   *process.Transcript
 	cmd   *exec.Cmd
 	done  chan struct{} // closed when the process has ended
 	err   error         // how it ended; read after done
@@ -122,25 +74,15 @@ type server struct {
 // freePort finds a port that is free for TCP and UDP.
 func freePort(t testing.TB) int {
 	t.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		p, err := net.ListenPacket("udp", "127.0.0.1:"+strconv.Itoa(port))
-		_ = l.Close()
-		if err == nil {
-			_ = p.Close()
-			return port
-		}
+	port, err := process.FreePort()
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no port is free for TCP and UDP")
-	return 0
+	return port
 }
 
-// site is what a test says about its server: global options, directives of the
-// site, and whole further sites.
+// site is the configuration of a test's server: global options, directives of
+// the site, and further sites.
 type site struct {
 	global     string
 	directives string
@@ -184,7 +126,7 @@ func start(t testing.TB, c site) *server {
 	t.Cleanup(s.end)
 	s.run(c)
 	if !c.noTLS {
-		s.log.await(t, "cached_managed_cert")
+		s.awaitLog("cached_managed_cert")
 		pem, err := os.ReadFile(filepath.Join(s.dir, "storage", "pki", "authorities", "local", "root.crt"))
 		if err != nil {
 			t.Fatal(err)
@@ -195,10 +137,10 @@ func start(t testing.TB, c site) *server {
 	return s
 }
 
-// run starts the process with the configuration that is there.
+// run starts the process with the configuration that was written.
 func (s *server) run(c site) {
 	s.t.Helper()
-	s.log, s.done = newTranscript(), make(chan struct{})
+	s.log, s.done = new(process.Transcript), make(chan struct{})
 	s.cmd = s.command("run", "--config", filepath.Join(s.dir, "Caddyfile"), "--adapter", "caddyfile")
 	s.cmd.Env = append(s.cmd.Env, c.env...)
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
@@ -211,10 +153,18 @@ func (s *server) run(c site) {
 		s.err = s.cmd.Wait()
 		close(done)
 	}()
-	s.log.await(s.t, "serving initial configuration")
+	s.awaitLog("serving initial configuration")
 }
 
-// again starts a process that has ended once more, at the same addresses.
+// awaitLog waits until the process has logged a text.
+func (s *server) awaitLog(text string) {
+	s.t.Helper()
+	if err := s.log.Await(text, s.done, patience); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// again restarts a process that has ended, at the same addresses.
 func (s *server) again(c site) {
 	s.t.Helper()
 	s.end() // looks at its log
@@ -233,8 +183,8 @@ func (s *server) command(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// end stops a process that the test has not stopped, and looks for what no
-// process may have written.
+// end stops a process that the test has not stopped, and fails if the process
+// has written what none may write.
 func (s *server) end() {
 	select {
 	case <-s.done:
@@ -248,14 +198,15 @@ func (s *server) end() {
 			<-s.done
 		}
 	}
-	text := s.log.String()
-	for _, bad := range []string{"DATA RACE", "panic", "fatal error:", "BUG:"} {
-		if i := strings.Index(text, bad); i >= 0 {
-			s.t.Errorf("Caddy wrote %q:\n%s", bad, text[i:min(len(text), i+6000)])
-		}
+	report, others := judge.Crash([]byte(s.log.String()))
+	if others > 0 {
+		s.t.Logf("%d races in Caddy and its libraries alone", others)
+	}
+	if report != "" {
+		s.t.Errorf("Caddy wrote:\n%s", report)
 	}
 	if s.t.Failed() {
-		s.t.Logf("end of Caddy's log:\n%s", tail(text))
+		s.t.Logf("end of Caddy's log:\n%s", process.End(s.log.String()))
 	}
 }
 
@@ -294,10 +245,22 @@ func (s *server) reload(c site) int {
 	return resp.StatusCode
 }
 
+// tryReload is reload for a process that may be ending. It reports whether the
+// configuration was loaded.
+func (s *server) tryReload(c site) bool {
+	resp, err := http.Post("http://"+s.admin+"/load", "text/caddyfile", strings.NewReader(s.caddyfile(c)))
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	_, _ = io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode == http.StatusOK
+}
+
 func (s *server) mustReload(c site) {
 	s.t.Helper()
 	if status := s.reload(c); status != http.StatusOK {
-		s.t.Fatalf("reload: got status %d\n%s", status, tail(s.log.String()))
+		s.t.Fatalf("reload: got status %d\n%s", status, process.End(s.log.String()))
 	}
 }
 
@@ -392,8 +355,8 @@ func readAll(t testing.TB, r io.Reader) string {
 	return string(b)
 }
 
-// awaitExit waits for the end of the process; one that does not come writes
-// down what it waits for.
+// awaitExit waits for the end of the process. If that does not come, the
+// process writes down what it waits for.
 func (s *server) awaitExit(after string) {
 	s.t.Helper()
 	select {
@@ -409,18 +372,20 @@ func (s *server) awaitExit(after string) {
 	}
 }
 
-// subscribers counts everybody who holds a source.
+// subscribers returns how many clients hold a source.
 func (s *server) subscribers() int {
 	s.t.Helper()
-	var list []struct {
-		Subscribers int `json:"subscribers"`
+	var summary struct {
+		Names []struct {
+			Subscribers int `json:"subscribers"`
+		} `json:"names"`
 	}
-	if err := json.Unmarshal([]byte(s.adminGet("/poll_sse/sources")), &list); err != nil {
+	if err := json.Unmarshal([]byte(s.adminGet("/poll_sse/summary")), &summary); err != nil {
 		s.t.Fatal(err)
 	}
 	n := 0
-	for _, source := range list {
-		n += source.Subscribers
+	for _, name := range summary.Names {
+		n += name.Subscribers
 	}
 	return n
 }

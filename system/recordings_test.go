@@ -1,61 +1,34 @@
 package system_test
 
 import (
-	"archive/tar"
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/klauspost/compress/zstd"
+	"github.com/pollsse/caddy-poll-sse/internal/judge"
+	"github.com/pollsse/caddy-poll-sse/internal/recording"
 )
 
-// readRecording reads the versions of a recorded API, in order.
-func readRecording(t *testing.T, name string, most int) [][]byte {
+// readRecording reads the first versions of a recorded API, in order.
+func readRecording(t *testing.T, name string, most int) (versions [][]byte) {
 	t.Helper()
-	path := filepath.Join("..", "..", "shared", "recordings", name+".tar.zst")
-	file, err := os.Open(path)
-	if err != nil {
-		t.Skipf("needs the recording %s.tar.zst in shared/recordings beside the repository", name)
-	}
-	defer file.Close()
-	z, err := zstd.NewReader(file, zstd.WithDecoderMaxWindow(128<<20), zstd.WithDecoderConcurrency(1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer z.Close()
-	var versions [][]byte
-	for r := tar.NewReader(z); len(versions) < most; {
-		header, err := r.Next()
-		if errors.Is(err, io.EOF) {
+	for text := range recording.Versions(t, name) {
+		if versions = append(versions, text); len(versions) == most {
 			break
 		}
-		if err != nil {
-			t.Fatalf("%s: %v", path, err)
-		}
-		if header.Typeflag != tar.TypeReg {
-			continue
-		}
-		text, err := io.ReadAll(r)
-		if err != nil {
-			t.Fatalf("%s: %s: %v", path, header.Name, err)
-		}
-		versions = append(versions, text)
 	}
 	return versions
 }
 
-// replay is an upstream that goes one version further with each poll, and the
-// judge of everybody who follows it.
+// replay is an upstream that moves to the next version with each poll, and the
+// judge of all clients that follow it.
 type replay struct {
 	t        *testing.T
 	versions [][]byte
@@ -66,8 +39,8 @@ type replay struct {
 	readers []*reader
 }
 
-// reader is where one client stands: its document is that of version at, the
-// earliest that it can be after all it has had before.
+// reader is the place of one client: its document is that of version at, the
+// earliest that it can be after what it had before.
 type reader struct {
 	*follower
 	at   int
@@ -96,7 +69,7 @@ func (p *replay) add(f *follower) *reader {
 	return r
 }
 
-// judge holds a client's document against the versions from where it stood.
+// judge compares a client's document with the versions from its place on.
 func (p *replay) judge(r *reader) error {
 	p.mu.Lock()
 	served := p.next
@@ -125,36 +98,12 @@ func (p *replay) is(r *reader, i int) bool {
 	return len(bytes.TrimSpace(p.versions[i])) > 0 && r.has(p.versions[i])
 }
 
-// has tells whether the client's document is that of a text.
+// has reports whether the client's document equals a text.
 func (r *reader) has(text []byte) bool {
-	if raw, ok := r.doc.(json.RawMessage); ok {
-		return sameText(raw, text)
+	if raw, ok := r.page.Doc.(json.RawMessage); ok {
+		return judge.SameText(raw, text)
 	}
-	return matches(r.doc, text)
-}
-
-// sameText tells whether two JSON texts differ in nothing but white space.
-func sameText(a, b []byte) bool {
-	inString := false
-	for {
-		if !inString {
-			a, b = skipSpace(a), skipSpace(b)
-		}
-		if len(a) == 0 || len(b) == 0 {
-			return len(a) == len(b)
-		}
-		n := 1
-		if inString && a[0] == '\\' {
-			n = 2
-		}
-		if len(a) < n || len(b) < n || a[0] != b[0] || a[n-1] != b[n-1] {
-			return false
-		}
-		if a[0] == '"' {
-			inString = !inString
-		}
-		a, b = a[n:], b[n:]
-	}
+	return judge.Matches(r.page.Doc, text)
 }
 
 // slowly reads as a bad connection does: 400 kB in a second at most, in small
@@ -179,10 +128,10 @@ func narrow(t testing.TB, buffer int) *http.Client {
 	return &http.Client{Transport: tr}
 }
 
-// raced tells whether the race detector watches.
+// raced reports whether the race detector watches.
 var raced bool
 
-// TestRecordings replays real APIs, version after version.
+// TestRecordings replays the answers of real APIs, version after version.
 func TestRecordings(t *testing.T) {
 	for _, name := range []string{"ca-fires", "pge-outages"} {
 		t.Run(name, func(t *testing.T) {
@@ -193,13 +142,13 @@ func TestRecordings(t *testing.T) {
 				most = 40
 			case raced && name == "pge-outages":
 				// Documents of a megabyte take the race detector minutes.
-				most = 100
+				most = 50
 			}
 			p := &replay{t: t, versions: readRecording(t, name, most), over: make(chan struct{})}
 			for len(bytes.TrimSpace(p.versions[len(p.versions)-1])) == 0 {
 				p.versions = p.versions[:len(p.versions)-1]
 			}
-			// The upstream waits for the clients to be there.
+			// The upstream waits until the clients are there.
 			first := &replay{t: t, versions: p.versions[:1], over: make(chan struct{})}
 			u := newUpstream(t, first.serve)
 			s := start(t, site{directives: formats(u.url("/"), "interval 100ms\ntimeout 30s\nretry 100ms")})
@@ -226,7 +175,7 @@ func TestRecordings(t *testing.T) {
 			p.next = 1
 			for _, r := range p.readers {
 				r.run()
-				r.await("the first version", func() bool { return r.doc != nil })
+				r.await("the first version", func() bool { return r.page.Doc != nil })
 			}
 			begun := time.Now()
 			u.set(p.serve)
@@ -235,8 +184,8 @@ func TestRecordings(t *testing.T) {
 			case <-time.After(5 * time.Minute):
 				t.Fatalf("the upstream was asked for %d of %d versions only", p.next, len(p.versions))
 			}
-			// The last version may have been there before: whoever stands on
-			// an equal one gets no event for it.
+			// The last version may equal an earlier one: a client that has that
+			// one gets no event for it.
 			final := p.versions[len(p.versions)-1]
 			for _, r := range p.readers {
 				r.await("the last version", func() bool { return r.done || r.has(final) })

@@ -53,15 +53,16 @@ func (p *private) advance() int {
 	return p.step
 }
 
-// TestTwoUsers has two users with different Authorization on one URL, and
-// looks for either's words in everything that is not theirs.
+// TestTwoUsers reads one URL as two users with different Authorization, and
+// looks for either's words in everything that the other one gets.
 func TestTwoUsers(t *testing.T) {
 	t.Parallel()
 	p := &private{revoked: map[string]bool{}}
 	u := newUpstream(t, p.serve)
 	options := "interval 100ms\nretry 100ms\nforward Authorization"
 	cookie := "interval 100ms\nretry 100ms\nforward cookie:session"
-	s := start(t, site{global: "servers {\n\tmetrics\n}", directives: "log\n" + formats(u.url("/doc"), options) +
+	// What the admin API may show, it shows of no user.
+	s := start(t, site{global: "servers {\n\tmetrics\n}\npoll_sse {\n\tadmin_documents\n\tadmin_addresses\n}", directives: "log\n" + formats(u.url("/doc"), options) +
 		"poll_sse /same " + u.url("/same") + " {\n" + indent(options) + "\n}\n" +
 		"poll_sse /cookie " + u.url("/cookie") + " {\n" + indent(cookie) + "\n}\n" +
 		"poll_sse /header " + u.url("/for/{header.X-Token}") + " {\n\tinterval 100ms\n}\n"})
@@ -77,7 +78,7 @@ func TestTwoUsers(t *testing.T) {
 		tap := new(wiretap)
 		f.header, f.read = header, tap.on
 		f.check = func(f *follower) error {
-			if got := f.doc.(map[string]any)["user"]; got != user {
+			if got := f.page.Doc.(map[string]any)["user"]; got != user {
 				return fmt.Errorf("%s has the document of %v", user, got)
 			}
 			return nil
@@ -88,7 +89,7 @@ func TestTwoUsers(t *testing.T) {
 	}
 	auth := func(user string) http.Header { return http.Header{"Authorization": {"Bearer token-of-" + user}} }
 	for _, w := range wires {
-		// Both over the same connection, where there is one.
+		// Both over the same connection, if there is one.
 		client, base := s.client(w)
 		for _, user := range []string{"alice", "bob"} {
 			for _, format := range []string{"patch", "merge", "snapshot"} {
@@ -100,11 +101,11 @@ func TestTwoUsers(t *testing.T) {
 	}
 	for range 5 {
 		for _, r := range all {
-			r.await("a document", func() bool { return r.doc != nil })
+			r.await("a document", func() bool { return r.page.Doc != nil })
 		}
 		step := p.advance()
 		for _, r := range all {
-			r.await("a step", func() bool { return r.doc.(map[string]any)["step"] == json.Number(fmt.Sprint(step)) })
+			r.await("a step", func() bool { return r.page.Doc.(map[string]any)["step"] == json.Number(fmt.Sprint(step)) })
 		}
 	}
 
@@ -117,7 +118,7 @@ func TestTwoUsers(t *testing.T) {
 		if !strings.Contains(body, words(user)) || resp.StatusCode != 200 {
 			t.Errorf("document of %s: %s %.100q", user, resp.Status, body)
 		}
-		if got := resp.Header.Get("Cache-Control"); got != "private, no-store" {
+		if got := resp.Header.Get("Cache-Control"); got != "private, no-cache" {
 			t.Errorf("Cache-Control of a private document: %q", got)
 		}
 		if vary := strings.Join(resp.Header.Values("Vary"), ","); !strings.Contains(vary, "Authorization") {
@@ -143,7 +144,7 @@ func TestTwoUsers(t *testing.T) {
 		h = auth(user)
 		h.Set("Last-Event-ID", strings.Trim(tags[other[user]], `"`))
 		f := follow(user, base+"/patch", client, h)
-		f.await("a document", func() bool { return f.doc != nil })
+		f.await("a document", func() bool { return f.page.Doc != nil })
 		if f.snapshots != 1 || f.patches != 0 {
 			t.Errorf("%s with %s's id: %d snapshots, %d patches, want a snapshot", user, other[user], f.snapshots, f.patches)
 		}
@@ -161,7 +162,7 @@ func TestTwoUsers(t *testing.T) {
 		}
 	}
 
-	// Alice's login ends: her streams are told and end, Bob's go on.
+	// Alice's login ends: her streams say so and end, Bob's go on.
 	p.mu.Lock()
 	p.revoked["alice"] = true
 	p.mu.Unlock()
@@ -179,19 +180,37 @@ func TestTwoUsers(t *testing.T) {
 	step := p.advance()
 	for _, r := range all {
 		if r.user == "bob" {
-			r.await("a step after alice is gone", func() bool { return r.doc.(map[string]any)["step"] == json.Number(fmt.Sprint(step)) })
+			r.await("a step after alice is gone", func() bool { return r.page.Doc.(map[string]any)["step"] == json.Number(fmt.Sprint(step)) })
 		}
 	}
 	if resp, body := get200(t, client, base+"/snapshot", auth("alice")); resp.StatusCode != 401 || strings.Contains(body, words("alice")) {
 		t.Errorf("document after the login ended: %s %.100q", resp.Status, body)
 	}
 
+	var sources []struct{ ID string }
+	if err := json.Unmarshal([]byte(s.adminGet("/poll_sse/sources?state=live")), &sources); err != nil || len(sources) < 2 {
+		t.Fatalf("%d sources, %v", len(sources), err)
+	}
+	for _, source := range sources {
+		resp, err := http.Get("http://" + s.admin + "/poll_sse/sources/" + source.ID + "/document")
+		if err != nil {
+			t.Fatal(err)
+		}
+		body := readAll(t, resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusForbidden {
+			t.Errorf("a private document by the admin API: %s %.100q", resp.Status, body)
+		}
+	}
+	if list := s.adminGet("/poll_sse/streams"); !strings.Contains(list, `"client":"127.0.0.1:`) {
+		t.Errorf("no address of a stream, although it is configured: %.300s", list)
+	}
 	for _, r := range all {
 		r.close()
 		wantNone(t, "stream of "+r.name, r.tap.String(), words(other[r.user]), "token-of", upstreamText)
 	}
 	secrets := []string{words("alice"), words("bob"), "token-of-alice", "token-of-bob", upstreamText}
-	for _, path := range []string{"/config/", "/poll_sse/sources", "/metrics", "/reverse_proxy/upstreams"} {
+	for _, path := range []string{"/config/", "/poll_sse/sources", "/poll_sse/streams", "/poll_sse/summary", "/metrics", "/reverse_proxy/upstreams"} {
 		text := s.adminGet(path)
 		if text == "" && path != "/reverse_proxy/upstreams" {
 			t.Errorf("%s of the admin API is empty", path)
@@ -203,7 +222,7 @@ func TestTwoUsers(t *testing.T) {
 	// and X-Token is this test's own invention.
 	wantNone(t, "log", strings.Join(withoutLines(s.log.String(), "X-Token"), "\n"), secrets...)
 
-	// Nothing but what is configured goes to the upstream.
+	// Only what is configured goes to the upstream.
 	for _, h := range p.seen {
 		text := fmt.Sprint(h)
 		wantNone(t, "poll", text, "tracker", "other-of", "Last-Event-Id")

@@ -14,10 +14,12 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/pollsse/caddy-poll-sse/internal/judge"
 )
 
-// upstream is the legacy API: a real server on a port of its own, whose
-// answers a test decides one by one and which counts what it is asked.
+// upstream is the legacy API: a real server on a port of its own. A test
+// decides its answers one by one, and it counts the requests.
 type upstream struct {
 	t       testing.TB
 	address string // host:port, kept through down and up
@@ -85,8 +87,8 @@ func (u *upstream) pollTimes() []time.Time {
 	return append([]time.Time(nil), u.times...)
 }
 
-// writeJSON answers as a good upstream does: with validators, and with 304
-// where they are met.
+// writeJSON answers as a good upstream does: with validators, and with 304 if
+// they match.
 func writeJSON(w http.ResponseWriter, r *http.Request, body []byte) {
 	sum := sha256.Sum256(body)
 	tag := fmt.Sprintf(`"%x"`, sum[:8])
@@ -106,9 +108,9 @@ func writeJSON(w http.ResponseWriter, r *http.Request, body []byte) {
 	_, _ = w.Write(body)
 }
 
-// ticker is an upstream document that is made anew for each step, so that a
-// patch that is applied twice, or to another step, gives a document that no
-// step has: every member is bound to the step, and the list shifts by one.
+// ticker is an upstream document that is different in every part at each step:
+// every member is bound to the step, and the list shifts by one. So a patch
+// that is applied twice, or to another step, makes a document that no step has.
 type ticker struct {
 	step  atomic.Int64
 	owner string
@@ -131,7 +133,7 @@ func (k *ticker) text(step int64) []byte {
 	return b
 }
 
-// check tells whether a document is one of the steps, and which.
+// check reports whether a document is one of the steps, and which.
 func (k *ticker) check(doc any) (int64, error) {
 	object, _ := doc.(map[string]any)
 	n, _ := object["step"].(json.Number)
@@ -139,7 +141,7 @@ func (k *ticker) check(doc any) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("document has no step: %w", err)
 	}
-	if text := k.text(step); !matches(doc, text) {
+	if text := k.text(step); !judge.Matches(doc, text) {
 		got, _ := json.Marshal(doc)
 		return 0, fmt.Errorf("document is not that of step %d\ngot  %s\nwant %s", step, got, text)
 	}
@@ -149,8 +151,8 @@ func (k *ticker) check(doc any) (int64, error) {
 	return step, nil
 }
 
-// serve answers every poll with the current step; advance makes each poll a
-// step further.
+// serve answers every poll with the current step. With advance, each poll first
+// moves on by one step.
 func (k *ticker) serve(advance bool) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		step := k.step.Load()
@@ -161,12 +163,12 @@ func (k *ticker) serve(advance bool) http.HandlerFunc {
 	}
 }
 
-// follow makes a follower that is held against the ticker: its steps never go
-// backwards.
+// follow makes a follower that is checked against the ticker: its steps never
+// go backwards.
 func (k *ticker) follow(f *follower) *follower {
 	last := int64(-1)
 	f.check = func(f *follower) error {
-		step, err := k.check(f.doc)
+		step, err := k.check(f.page.Doc)
 		if err == nil && step < last {
 			err = fmt.Errorf("step %d after step %d", step, last)
 		}
@@ -176,11 +178,11 @@ func (k *ticker) follow(f *follower) *follower {
 	return f
 }
 
-// at tells whether a follower's document is that of a step, to be asked with
-// the follower locked.
+// at reports whether a follower's document is that of a step. The follower must
+// be locked.
 func (k *ticker) at(f *follower, step int64) func() bool {
 	return func() bool {
-		object, ok := f.doc.(map[string]any)
+		object, ok := f.page.Doc.(map[string]any)
 		return ok && object["step"] == json.Number(fmt.Sprint(step))
 	}
 }

@@ -12,18 +12,21 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/pollsse/caddy-poll-sse/internal/process"
 )
 
-// The tests below put the examples in front of servers that nobody here wrote.
-// Each counts the requests that reach its server and compares them with what
-// the schedule allows.
+// The tests below put the examples in front of servers that were written
+// elsewhere. Each test counts the requests that reach its server and compares
+// them with what the schedule allows.
 
-// need gives the path of a program, or skips the test.
+// need returns the path of a program, or skips the test.
 func need(t *testing.T, program, from string) string {
 	t.Helper()
 	for _, path := range []string{program, "/usr/sbin/" + program} {
@@ -38,7 +41,7 @@ func need(t *testing.T, program, from string) string {
 // program runs a server until the test ends and waits until it answers.
 func program(t *testing.T, ready string, path string, args ...string) {
 	t.Helper()
-	output := newTranscript()
+	output := new(process.Transcript)
 	cmd := exec.Command(path, args...)
 	cmd.Dir = t.TempDir()
 	cmd.Env = append(os.Environ(), "HOME="+cmd.Dir, "STNOUPGRADE=1")
@@ -70,9 +73,9 @@ func program(t *testing.T, ready string, path string, args ...string) {
 		}
 		select {
 		case <-done:
-			t.Fatalf("%s ended: %s", filepath.Base(path), tail(output.String()))
+			t.Fatalf("%s ended: %s", filepath.Base(path), process.End(output.String()))
 		case <-deadline:
-			t.Fatalf("%s does not answer: %s", filepath.Base(path), tail(output.String()))
+			t.Fatalf("%s does not answer: %s", filepath.Base(path), process.End(output.String()))
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
@@ -160,7 +163,7 @@ func call(t *testing.T, method, url, body string, fields ...string) string {
 	return string(text)
 }
 
-// has tells whether a document's text holds a text.
+// has reports whether a document's text holds a text.
 func has(doc any, text string) bool {
 	b, _ := json.Marshal(doc)
 	return bytes.Contains(b, []byte(text))
@@ -182,15 +185,31 @@ func TestPrometheus(t *testing.T) {
 	}
 	const query = `prometheus_tsdb_head_samples_appended_total{type="float"} or prometheus_tsdb_head_samples_appended_total`
 	f, g := stream(query), stream(query)
-	f.await("5 changes", func() bool { return f.patches+f.snapshots >= 5 && has(f.doc, "__name__") })
+	f.await("5 changes", func() bool { return f.patches+f.snapshots >= 5 && has(f.page.Doc, "__name__") })
 	g.await("the same document", func() bool { return g.patches+g.snapshots >= 5 })
-	if has(f.doc, `"status"`) {
-		t.Errorf("document %v, want only the result", f.doc)
+	if has(f.page.Doc, `"status"`) {
+		t.Errorf("document %v, want only the result", f.page.Doc)
 	}
+	// Each sample is the API's own: its time and its value.
+	f.mu.Lock()
+	for _, row := range f.page.Doc.([]any) {
+		if sample, _ := row.(map[string]any)["value"].([]any); len(sample) != 2 || reflect.TypeOf(sample[1]) != reflect.TypeOf("") {
+			t.Errorf("sample %v, want a time and a value", row)
+		}
+	}
+	f.mu.Unlock()
+	// A document in which only the times of samples change sends nothing.
+	still := stream("vector(1)")
+	still.await("the document", func() bool { return has(still.page.Doc, `"1"`) })
 	// An expression that is no query: the API answers 400.
 	bad := stream("sum(")
 	bad.await("a status", func() bool { return bad.status.State == "waiting" && bad.status.Reason == "status" })
-	upstream.within(t, 500*time.Millisecond, 2, 0, 1)
+	f.await("6 changes more", func() bool { return f.patches+f.snapshots >= 11 })
+	still.close()
+	if still.patches+still.snapshots != 1 {
+		t.Errorf("%d changes where only times changed", still.patches+still.snapshots-1)
+	}
+	upstream.within(t, 500*time.Millisecond, 3, 0, 1)
 	// The upstream's own count agrees.
 	own := call(t, "GET", "http://"+address+"/metrics", "")
 	count := 0
@@ -225,24 +244,32 @@ func TestJSONServer(t *testing.T) {
 	port := strconv.Itoa(freePort(t))
 	program(t, "http://127.0.0.1:"+port+"/posts/1", node, cli, "--host", "127.0.0.1", "--port", port, db)
 	upstream := newCounter(t, "http://127.0.0.1:"+port)
-	// So slow that only what is asked for comes.
+	// So slow that only the polls that are asked for come.
 	s := example(t, "json-server", "JSON_SERVER="+upstream.url, "INTERVAL=1h", "QUIET_INTERVAL=1h")
 	site := "http://" + s.plain + "/posts"
 	length := func(f *follower) int {
-		list, _ := f.doc.([]any)
+		list, _ := f.page.Doc.([]any)
 		return len(list)
 	}
 	f := newFollower(t, "reader", http.DefaultClient, site).run()
 	f.await("three pages as one list", func() bool { return length(f) == 25 })
 	for i := range 5 {
 		call(t, "POST", site, fmt.Sprintf(`{"title":"added %d"}`, i))
-		f.await("the post that was added", func() bool { return length(f) == 26+i && has(f.doc, fmt.Sprintf("added %d", i)) })
+		f.await("the post that was added", func() bool { return length(f) == 26+i && has(f.page.Doc, fmt.Sprintf("added %d", i)) })
 	}
-	if f.snapshots != 1 || f.patches != 5 {
-		t.Errorf("%d snapshots and %d patches, want 1 and 5", f.snapshots, f.patches)
+	// One post by its own URL: read, changed and deleted.
+	if one := call(t, "GET", site+"/7", ""); !strings.Contains(one, `"post 7"`) || strings.Contains(one, `"post 8"`) {
+		t.Errorf("GET of one post: %s", one)
+	}
+	call(t, "PATCH", site+"/7", `{"title":"changed"}`)
+	f.await("the post that was changed", func() bool { return has(f.page.Doc, "changed") && !has(f.page.Doc, `"post 7"`) })
+	call(t, "DELETE", site+"/7", "")
+	f.await("the post's end", func() bool { return length(f) == 29 && !has(f.page.Doc, "changed") })
+	if f.snapshots != 1 || f.patches != 7 {
+		t.Errorf("%d snapshots and %d patches, want 1 and 7", f.snapshots, f.patches)
 	}
 	// Each poll walks 3 pages twice, since something has changed.
-	upstream.within(t, time.Hour, 1, 5, 6)
+	upstream.within(t, time.Hour, 1, 7, 6)
 }
 
 func TestNginx(t *testing.T) {
@@ -250,7 +277,7 @@ func TestNginx(t *testing.T) {
 	dir, port := t.TempDir(), strconv.Itoa(freePort(t))
 	write := func(text string) {
 		t.Helper()
-		// Renamed, as a careful writer does.
+		// Replaced by a rename, as a careful writer does it.
 		if err := os.WriteFile(filepath.Join(dir, "new"), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -275,10 +302,10 @@ func TestNginx(t *testing.T) {
 	const interval = 200 * time.Millisecond
 	s := example(t, "nginx", "NGINX="+upstream.url, "INTERVAL="+interval.String())
 	f := newFollower(t, "reader", http.DefaultClient, "http://"+s.plain+"/status.json").run()
-	f.await("the file", func() bool { return has(f.doc, `[1]`) })
+	f.await("the file", func() bool { return has(f.page.Doc, `[1]`) })
 	for i := 2; i <= 4; i++ {
 		was := upstream.unchanged.Load()
-		for upstream.unchanged.Load() < was+2 { // nothing new is a 304
+		for upstream.unchanged.Load() < was+2 { // the API answers 304 if nothing is new
 			select {
 			case <-time.After(interval / 4):
 			case <-f.ended:
@@ -286,7 +313,7 @@ func TestNginx(t *testing.T) {
 			}
 		}
 		write(fmt.Sprintf(`{"jobs":[1],"done":"%s"}`, strings.Repeat("x", i)))
-		f.await("the new file", func() bool { return has(f.doc, `"`+strings.Repeat("x", i)+`"`) })
+		f.await("the new file", func() bool { return has(f.page.Doc, `"`+strings.Repeat("x", i)+`"`) })
 	}
 	upstream.within(t, interval, 1, 0, 1)
 	if n := int(upstream.requests.Load() - upstream.unchanged.Load()); n > 5 {
@@ -311,17 +338,17 @@ func TestSyncthing(t *testing.T) {
 	s := example(t, "syncthing", "SYNCTHING="+upstream.url, "INTERVAL="+interval.String(), "QUIET_INTERVAL=2s", "SYNCTHING_API_KEY="+key)
 	folders := newFollower(t, "folders", http.DefaultClient, "http://"+s.plain+"/folders").run()
 	events := newFollower(t, "events", http.DefaultClient, "http://"+s.plain+"/events").run()
-	folders.await("no folders", func() bool { list, ok := folders.doc.([]any); return ok && len(list) == 0 })
+	folders.await("no folders", func() bool { list, ok := folders.page.Doc.([]any); return ok && len(list) == 0 })
 	add := func(id string) {
 		call(t, "POST", "http://"+address+"/rest/config/folders", fmt.Sprintf(`{"id":%q,"path":%q,"paused":true}`, id, filepath.Join(home, id)), "X-API-Key: "+key)
-		folders.await("folder "+id, func() bool { return has(folders.doc, `"id":"`+id+`"`) })
-		events.await("the event of folder "+id, func() bool { return has(events.doc, "ConfigSaved") && has(events.doc, `"id":"`+id+`"`) })
+		folders.await("folder "+id, func() bool { return has(folders.page.Doc, `"id":"`+id+`"`) })
+		events.await("the event of folder "+id, func() bool { return has(events.page.Doc, "ConfigSaved") && has(events.page.Doc, `"id":"`+id+`"`) })
 	}
 	add("one")
 	add("two")
-	// Whoever comes late gets what the API gives no more.
+	// A late client gets items that the API no longer returns.
 	late := newFollower(t, "late", http.DefaultClient, "http://"+s.plain+"/events").run()
-	late.await("the events from the start", func() bool { return has(late.doc, `"type":"Starting"`) && has(late.doc, `"id":"two"`) })
+	late.await("the events from the start", func() bool { return has(late.page.Doc, `"type":"Starting"`) && has(late.page.Doc, `"id":"two"`) })
 	upstream.within(t, interval, 2, 0, 1)
 	if strings.Contains(s.log.String()+s.adminGet("/poll_sse/sources"), key) {
 		t.Error("the key shows in the log or in the admin API")

@@ -16,10 +16,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestVanishedNetwork has clients whose network vanishes in the middle of a
+// TestVanishedNetwork cuts clients off from the network in the middle of a
 // stream: their systems answer nothing any more, not even that nobody is there.
-// The server gives them up, long before the system would by itself, and nobody
-// else notices.
+// The server ends their streams, long before the system would by itself, and
+// nobody else notices.
 func TestVanishedNetwork(t *testing.T) {
 	t.Parallel()
 	k := &ticker{owner: "everybody"}
@@ -61,7 +61,7 @@ poll_sse /handler ` + u.url("/doc") + ` {
 		t.Errorf("the healthy client: %d connections, broken %q", connections, healthy.broken)
 	}
 	healthy.lastStream()
-	s.log.await(t, `"stream ended"`)
+	s.awaitLog(`"stream ended"`)
 }
 
 // openTraced opens a stream, reads a patch and returns the connection below it.
@@ -115,8 +115,8 @@ func openTraced(t *testing.T, s *server, w wire, path string) (below syscall.Con
 	}
 }
 
-// vanish has the system drop whatever arrives for a connection, before it is
-// looked at: nothing is acknowledged, and nothing is refused.
+// vanish makes the system drop everything that arrives for a connection,
+// unread: nothing is acknowledged, and nothing is refused.
 func vanish(t *testing.T, c syscall.Conn) {
 	t.Helper()
 	raw, err := c.SyscallConn()

@@ -66,6 +66,7 @@ type measured struct {
 	idle, busy      float64 // KiB a subscriber
 	wire            float64 // bytes a delivery
 	connects        float64 // a second
+	connect         float64 // µs a connection, of the server's processor time
 	delivered, want int
 }
 
@@ -83,8 +84,8 @@ func main() {
 		log.Fatal(err)
 	}
 	defer os.RemoveAll(b.dir)
-	fmt.Println("| server | streams | event | delivered | CPU a delivery | p50 | p99 | last | memory a stream, idle / publishing | wire bytes | connects/s |")
-	fmt.Println("|---|---|---|---|---|---|---|---|---|---|---|")
+	fmt.Println("| server | streams | event | delivered | CPU a delivery | p50 | p99 | last | memory a stream, idle / publishing | wire bytes | connects/s | CPU a connection |")
+	fmt.Println("|---|---|---|---|---|---|---|---|---|---|---|---|")
 	for _, size := range numbers(*sizes) {
 		for _, n := range numbers(*subscribers) {
 			rows := map[string][]measured{}
@@ -148,7 +149,7 @@ func print(name string, n, size int, rows []measured) {
 	if missing != 0 {
 		delivered = fmt.Sprintf("%d missing", missing)
 	}
-	fmt.Printf("| %s | %d | %d B | %s | %.2f µs | %.1f ms | %.1f ms | %.1f ms | %.1f / %.1f KiB | %.0f | %.0f |\n", name, n, size, delivered,
+	fmt.Printf("| %s | %d | %d B | %s | %.2f µs | %.1f ms | %.1f ms | %.1f ms | %.1f / %.1f KiB | %.0f | %.0f | %.1f µs |\n", name, n, size, delivered,
 		median(func(m measured) float64 { return m.cpu }),
 		median(func(m measured) float64 { return m.p50 }),
 		median(func(m measured) float64 { return m.p99 }),
@@ -156,7 +157,8 @@ func print(name string, n, size int, rows []measured) {
 		median(func(m measured) float64 { return m.idle }),
 		median(func(m measured) float64 { return m.busy }),
 		median(func(m measured) float64 { return m.wire }),
-		median(func(m measured) float64 { return m.connects }))
+		median(func(m measured) float64 { return m.connects }),
+		median(func(m measured) float64 { return m.connect }))
 }
 
 // prepare builds everything and starts the upstream.
@@ -243,7 +245,7 @@ func (b *bench) run(p peer, n, size, events int, pace time.Duration) (measured, 
 		}
 	}
 	time.Sleep(300 * time.Millisecond)
-	before := memory(server.Process.Pid)
+	before, idle := memory(server.Process.Pid), processor(server.Process.Pid)
 
 	load := exec.Command(filepath.Join(b.dir, "load"), address, p.path, strconv.Itoa(n), cmp.Or(p.mode, "identity"), strconv.Itoa(cmp.Or(p.atOnce, 512)))
 	load.Stderr = os.Stderr
@@ -269,6 +271,7 @@ func (b *bench) run(p peer, n, size, events int, pace time.Duration) (measured, 
 	m.connects, m.want = began.Connects, n*events
 	m.idle = (memory(server.Process.Pid) - before) / float64(n)
 	cpu := processor(server.Process.Pid)
+	m.connect = (cpu - idle) / float64(n)
 	for i := range events {
 		if i > 0 {
 			time.Sleep(pace)

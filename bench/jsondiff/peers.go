@@ -20,6 +20,7 @@ type contender struct {
 	name  string
 	ours  bool
 	merge bool // makes merge patches
+	owner bool // takes the new bytes, so that it gets a copy of its own each time
 	// start takes the old document. rewind, where there is one, brings back the
 	// state that run has left; it is not timed.
 	start func(old []byte) (run func(new []byte) ([]byte, error), rewind func() error)
@@ -30,8 +31,8 @@ type contender struct {
 // not two. Numbers are kept (UseNumber) wherever a peer can be told to.
 func contenders() []contender {
 	all := []contender{
-		{name: "jsondiff", ours: true, start: ours},
-		{name: "jsondiff merge", ours: true, merge: true, start: stateless(jsondiff.Merge)},
+		{name: "jsondiff", ours: true, owner: true, start: ours},
+		{name: "jsondiff merge", ours: true, merge: true, start: stateless(jsondiff.MergeDiff)},
 		{name: "gomodules", start: stateless(func(old, new []byte) ([]byte, error) {
 			p, err := gomodules.CreatePatch(old, new)
 			return encode(p, len(p), err)
@@ -75,7 +76,7 @@ func ours(old []byte) (func([]byte) ([]byte, error), func() error) {
 		return err
 	}
 	return func(new []byte) ([]byte, error) {
-		c, err := d.Next(new)
+		c, err := d.NextOwned(new)
 		if err == nil && c.Kind == jsondiff.Unchanged {
 			return nothing, nil
 		}

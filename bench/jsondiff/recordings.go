@@ -90,7 +90,7 @@ func (t *tally) count(old, new, patch []byte, took time.Duration) error {
 		t.changed++
 		t.patches += len(patch)
 	}
-	err := judge(old, new, patch, false)
+	err := wrongPatch(old, new, patch, false)
 	if err == nil {
 		t.exact++
 	}

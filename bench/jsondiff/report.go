@@ -82,7 +82,7 @@ func patchAgainst(us, least *result) string {
 
 func merges(all []row) {
 	fmt.Print("## Merge patches\n\nBoth decode or parse both documents.\n\n" +
-		"| shape | jsondiff.Merge | allocs | patch | evanphx/json-patch | allocs | patch | exact | times as fast |\n|---|--:|--:|--:|--:|--:|--:|---|--:|\n")
+		"| shape | jsondiff.MergeDiff | allocs | patch | evanphx/json-patch | allocs | patch | exact | times as fast |\n|---|--:|--:|--:|--:|--:|--:|---|--:|\n")
 	for _, r := range all {
 		var us, peer *result
 		for _, c := range r.results {
@@ -107,7 +107,7 @@ func merges(all []row) {
 }
 
 func details(all []row) {
-	fmt.Print("## Everybody\n\nTime (best), allocations, patch bytes. A patch is exact where the judge in `judge.go` gets the new document from it.\n\n")
+	fmt.Print("## Everybody\n\nTime (best), allocations, patch bytes. A patch is exact where the judge of `internal/judge` gets the new document from it.\n\n")
 	for _, r := range all {
 		fmt.Printf("### %s\n\n%d bytes to %d bytes.\n\n| | best | median | allocs | patch | exact |\n|---|--:|--:|--:|--:|---|\n", r.name, len(r.old), len(r.new))
 		for _, c := range r.results {

@@ -32,8 +32,9 @@ func step(old, new []byte) (best time.Duration, patch []byte, err error) {
 		if err := rewind(); err != nil {
 			return 0, nil, err
 		}
+		given := withRoom(new)
 		from := time.Now()
-		p, err := run(new)
+		p, err := run(given)
 		took := time.Since(from)
 		if err != nil {
 			return 0, nil, err
@@ -55,7 +56,7 @@ func retained(old, new []byte) (int, error) {
 	d := jsondiff.NewDiffer(jsondiff.Options{})
 	for _, text := range [][]byte{old, new} {
 		// A copy, so that what is kept of the caller's bytes counts as well.
-		if _, err := d.Next(withRoom(text)); err != nil {
+		if _, err := d.NextOwned(withRoom(text)); err != nil {
 			return 0, err
 		}
 		d.Document() // as who publishes it does

@@ -2,11 +2,14 @@
 // the middle.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import test from "node:test";
+import { createInterface } from "node:readline";
+import test, { describe } from "node:test";
+import { fileURLToPath } from "node:url";
 import { EventSource } from "eventsource";
 import { Page, caddy, cutter, freePort, until, upstream } from "./support.js";
 
 const interval = 200;
+const bin = (name) => fileURLToPath(new URL(`node_modules/.bin/${name}`, import.meta.url));
 
 async function site(t) {
   const up = await upstream(t);
@@ -42,7 +45,7 @@ async function follow({ up, cut }, page, reconnect = () => {}) {
       cut.now();
       reconnect();
       const request = await until("a request to resume", () => cut.requests.slice(before).find((text) => /^GET/.test(text)));
-      assert.match(request, /\r\nlast-event-id: [\w-]{22}\r\n/i);
+      assert.match(request, /(\r\nlast-event-id: |\?last_event_id=)[\w-]{22}\b/i);
     }
     await reaches(n);
     assert.deepEqual(page.document, up.document());
@@ -53,55 +56,82 @@ async function follow({ up, cut }, page, reconnect = () => {}) {
   assert.ok(up.requests <= most, `${up.requests} requests, at most ${most}`);
 }
 
-test("eventsource", async (t) => {
-  const s = await site(t);
-  const page = new Page();
-  const source = new EventSource(s.url);
-  t.after(() => source.close());
-  for (const name of ["snapshot", "patch"]) source.addEventListener(name, (e) => page.take(name, e.data, e.lastEventId));
-  await follow(s, page);
-});
-
-test("@microsoft/fetch-event-source", async (t) => {
-  // It is made for browsers: these are all that it looks for.
-  globalThis.window = globalThis;
-  globalThis.document = { hidden: false, addEventListener() {}, removeEventListener() {} };
-  const { fetchEventSource } = await import("@microsoft/fetch-event-source");
-  const s = await site(t);
-  const page = new Page();
-  const stop = new AbortController();
-  // Unlike EventSource it comes back from a clean end only where it is told to.
-  const onclose = () => {
-    throw new Error("come back");
-  };
-  const failed = fetchEventSource(s.url, { signal: stop.signal, onmessage: (e) => page.take(e.event, e.data, e.id), onclose, onerror() {} });
-  t.after(() => stop.abort());
-  await Promise.race([follow(s, page), failed.then(() => assert.fail("it ended"))]);
-});
-
-for (const compressed of [false, true]) {
-  test(`curl -N${compressed ? " --compressed" : ""}`, async (t) => {
+// All at once, as most of their time is waiting.
+describe("clients that follow", { concurrency: true }, () => {
+  test("eventsource", async (t) => {
     const s = await site(t);
     const page = new Page();
-    let child;
-    const start = () => {
-      const headers = ["-H", "Accept: text/event-stream", ...(page.id ? ["-H", `Last-Event-ID: ${page.id}`] : [])];
-      child = spawn("curl", ["-sN", ...(compressed ? ["--compressed"] : []), ...headers, s.url]);
-      let text = "";
-      child.stdout.on("data", (data) => {
-        const events = (text += data).split("\n\n");
-        text = events.pop();
-        for (const event of events) {
-          const field = (name) => event.match(new RegExp(`^${name}: (.*)$`, "m"))?.[1];
-          page.take(field("event"), field("data"), field("id"));
-        }
-      });
-    };
-    start();
-    t.after(() => child.kill());
-    await follow(s, page, () => {
-      child.kill();
-      start();
-    });
+    const source = new EventSource(s.url);
+    t.after(() => source.close());
+    for (const name of ["snapshot", "patch"]) source.addEventListener(name, (e) => page.take(name, e.data, e.lastEventId));
+    await follow(s, page);
   });
-}
+
+  test("@microsoft/fetch-event-source", async (t) => {
+    // It is made for browsers: these are all that it looks for.
+    globalThis.window = globalThis;
+    globalThis.document = { hidden: false, addEventListener() {}, removeEventListener() {} };
+    const { fetchEventSource } = await import("@microsoft/fetch-event-source");
+    const s = await site(t);
+    const page = new Page();
+    const stop = new AbortController();
+    // Unlike EventSource it comes back from a clean end only where it is told to.
+    const onclose = () => {
+      throw new Error("come back");
+    };
+    const failed = fetchEventSource(s.url, { signal: stop.signal, onmessage: (e) => page.take(e.event, e.data, e.id), onclose, onerror() {} });
+    t.after(() => stop.abort());
+    await Promise.race([follow(s, page), failed.then(() => assert.fail("it ended"))]);
+  });
+
+  for (const [name, command] of Object.entries({ Node: [process.execPath], Deno: [bin("deno"), "run", "--no-lock", "--allow-net", "--allow-read"], Bun: [bin("bun")] })) {
+    test(`poll-sse in ${name}`, async (t) => {
+      const s = await site(t);
+      const [file, ...args] = [...command, fileURLToPath(new URL("runtime.js", import.meta.url)), s.url, "12"];
+      const child = spawn(file, args, { stdio: ["ignore", "pipe", "pipe"] });
+      t.after(() => child.kill());
+      const ended = new Promise((resolve) => child.on("exit", resolve));
+      const page = {}, states = [];
+      let errors = "";
+      child.stderr.on("data", (data) => (errors += data));
+      createInterface({ input: child.stdout }).on("line", (line) => {
+        const { document, stats, exact, state } = JSON.parse(line);
+        if (document) Object.assign(page, { document }, stats);
+        if (exact) page.exact = exact;
+        if (state) states.push(state);
+      });
+      await follow(s, page);
+      assert.equal(await ended, 0, `it ends by itself: ${errors}`);
+      assert.deepEqual([page.resyncs, page.exact, errors], [0, "12", ""]);
+      assert.deepEqual([states[0], states.at(-1)], ["connecting", "closed"]);
+      assert.ok(states.includes("live"));
+    });
+  }
+
+  for (const compressed of [false, true]) {
+    test(`curl -N${compressed ? " --compressed" : ""}`, async (t) => {
+      const s = await site(t);
+      const page = new Page();
+      let child;
+      const start = () => {
+        const headers = ["-H", "Accept: text/event-stream", ...(page.id ? ["-H", `Last-Event-ID: ${page.id}`] : [])];
+        child = spawn("curl", ["-sN", ...(compressed ? ["--compressed"] : []), ...headers, s.url]);
+        let text = "";
+        child.stdout.on("data", (data) => {
+          const events = (text += data).split("\n\n");
+          text = events.pop();
+          for (const event of events) {
+            const field = (name) => event.match(new RegExp(`^${name}: (.*)$`, "m"))?.[1];
+            page.take(field("event"), field("data"), field("id"));
+          }
+        });
+      };
+      start();
+      t.after(() => child.kill());
+      await follow(s, page, () => {
+        child.kill();
+        start();
+      });
+    });
+  }
+});

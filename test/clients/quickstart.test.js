@@ -1,28 +1,14 @@
-// The quickstart's page in a browser, with its own EventSource.
+// The quickstart's page in a browser.
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import test from "node:test";
-import { chromium } from "playwright-core";
+import { browser } from "./browser.js";
 import { caddy, cutter, freePort, until } from "./support.js";
 
 test("the quickstart's page follows its quotes", async (t) => {
   const [port, api, admin] = [await freePort(), await freePort(), await freePort()];
   await caddy(t, { config: "examples/quickstart/Caddyfile", port, env: { PORT: `${port}`, API_PORT: `${api}`, CADDY_ADMIN: `127.0.0.1:${admin}` } });
   const cut = await cutter(t, port);
-  const profile = mkdtempSync(join(tmpdir(), "chromium-"));
-  const browser = await chromium.launchPersistentContext(profile, {
-    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-    headless: true,
-    args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-    viewport: { width: 1280, height: 1400 },
-  });
-  t.after(async () => {
-    await browser.close();
-    rmSync(profile, { recursive: true, force: true });
-  });
-  const page = await browser.newPage();
+  const page = await (await browser(t, { viewport: { width: 1280, height: 1400 } })).newPage();
   const errors = [];
   page.on("pageerror", (error) => errors.push(`${error}`));
   const codings = []; // of the streams
@@ -41,8 +27,11 @@ test("the quickstart's page follows its quotes", async (t) => {
   const events = await number("#events");
 
   cut.now();
-  await until("a resume", () => cut.requests.find((request) => /^GET \/api\/quotes/.test(request) && /\r\nlast-event-id: [\w-]{22}\r\n/i.test(request)));
+  await until("a resume", () => cut.requests.find((request) => /^GET \/api\/quotes\?last_event_id=[\w-]{22} /.test(request)));
   await until("more events after the cut", async () => (await number("#events")) >= events + 4);
+  // What the server counts, against all who look polling once a second.
+  await until("requests", async () => (await number("#asked")) >= 3 && (await number("#would")) >= 3);
+  assert.equal(await text("#viewers"), "1 browser");
   await until("savings", async () => /\d/.test(await text("#saved")) && /\d/.test(await text("#received")) && /\d/.test(await text("#polling")));
 
   // The page has what the same URL gives as JSON.

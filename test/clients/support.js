@@ -47,7 +47,8 @@ export async function upstream(t) {
   const server = http.createServer((request, response) => {
     up.requests++;
     response.setHeader("Content-Type", "application/json");
-    response.end(JSON.stringify(up.document()));
+    response.statusCode = up.status?.(request) ?? 200;
+    response.end(up.text?.() ?? JSON.stringify(up.document(request)));
   });
   up.url = `http://127.0.0.1:${await listen(server)}/doc.json`;
   t.after(() => {
@@ -69,14 +70,42 @@ export async function caddy(t, { config, text, port, env = {} }) {
   let log = "";
   child.stderr.on("data", (data) => (log = (log + data).slice(-20_000)));
   const ended = new Promise((resolve) => child.on("exit", resolve));
-  t.after(async () => {
+  const stop = () => {
     child.kill("SIGTERM");
-    await ended;
+    return ended;
+  };
+  t.after(async () => {
+    await stop();
     rmSync(dir, { recursive: true, force: true });
   });
   await until(`Caddy answers; its log: ${log}`, async () => {
     if (child.exitCode !== null) throw new Error(`Caddy ended: ${log}`);
     return fetch(`http://127.0.0.1:${port}/ready`).then(() => true, () => false);
+  });
+  return { stop };
+}
+
+// server starts another server in the foreground, with its files in a folder,
+// and waits until its port accepts connections.
+export async function server(t, files, port, command) {
+  const dir = mkdtempSync(join(tmpdir(), "server-"));
+  for (const [name, text] of Object.entries(files)) writeFileSync(join(dir, name), text.replaceAll("DIR", dir));
+  const [file, ...args] = command.map((arg) => arg.replaceAll("DIR", dir));
+  const child = spawn(file, args, { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, PATH: `${process.env.PATH}:/usr/sbin` } });
+  let log = "";
+  for (const stream of [child.stdout, child.stderr]) stream.on("data", (data) => (log = (log + data).slice(-20_000)));
+  const ended = new Promise((resolve) => child.on("exit", resolve));
+  t.after(async () => {
+    child.kill("SIGTERM");
+    await ended;
+    rmSync(dir, { recursive: true, force: true });
+  });
+  await until(`${file} listens`, () => {
+    if (child.exitCode !== null) throw new Error(`${file} ended: ${log}`);
+    return new Promise((resolve) => {
+      const socket = net.connect(port, "127.0.0.1", () => resolve(true)).on("error", () => resolve(false));
+      socket.on("connect", () => socket.destroy());
+    });
   });
 }
 
@@ -84,6 +113,7 @@ export async function caddy(t, { config, text, port, env = {} }) {
 export async function cutter(t, port) {
   const open = new Set();
   const cut = { requests: [] };
+  let paused = false;
   const server = net.createServer((client) => {
     const server = net.connect(port, "127.0.0.1");
     for (const [from, to] of [[client, server], [server, client]]) {
@@ -92,12 +122,22 @@ export async function cutter(t, port) {
         open.delete(from);
         to.destroy();
       });
-      from.pipe(to);
+      from.go = () => from.pipe(to);
+      if (!paused) from.go();
     }
     client.on("data", (data) => cut.requests.push(data.toString("latin1")));
   });
   cut.port = await listen(server);
   cut.now = () => open.forEach((socket) => socket.destroy());
+  // pause lets nothing through, and accepts connections all the same.
+  cut.pause = () => {
+    paused = true;
+    open.forEach((socket) => socket.unpipe().pause());
+  };
+  cut.resume = () => {
+    paused = false;
+    open.forEach((socket) => socket.go());
+  };
   t.after(() => {
     server.close();
     cut.now();

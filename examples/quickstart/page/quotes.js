@@ -1,107 +1,72 @@
-import { apply } from './patch.js';
+import { live } from '/poll-sse/client.js';
 
-// The document as the server has it, kept up to date by the event stream.
-let doc;
+const quotes = live('/api/quotes', { interval: 1000 }); // that often a page would poll
+const counts = live('/api/counts');
 
-function connect() {
-	const stream = new EventSource('/api/quotes');
+// ---- what it costs
 
-	stream.addEventListener('snapshot', (event) => {
-		doc = JSON.parse(event.data);
-		snapshotBytes = bytes(event.data);
-		started ??= Date.now();
-		received(event);
-		draw();
-	});
+let began; // the first count of the server
+let would = 0; // requests that polling would have made since
+let last;
 
-	stream.addEventListener('patch', (event) => {
-		try {
-			doc = apply(doc, JSON.parse(event.data));
-		} catch (err) {
-			// A new EventSource has no last event id, so it begins with a snapshot.
-			console.error(err);
-			stream.close();
-			setTimeout(connect, 1000);
-			return;
-		}
-		patches++;
-		received(event);
-		draw();
-	});
-
-	stream.addEventListener('status', (event) => {
-		received(event);
-		showState(JSON.parse(event.data));
-	});
-
-	// EventSource reconnects by itself, and says with Last-Event-ID where it was.
-	stream.addEventListener('error', () => {
-		if (stream.readyState === EventSource.CLOSED) showState({ state: 'closed' });
-		else if (state !== 'refused' && state !== 'denied') showState({ state: 'reconnecting' });
-	});
+function showCounts({ polls, streams }) {
+	const now = Date.now();
+	// All who have a stream would have asked once in each second; the first second has begun.
+	would += began === undefined ? streams : (streams * (now - last)) / 1000;
+	began ??= polls;
+	last = now;
+	const asked = polls - began;
+	$('polls').textContent = $('asked').textContent = integer.format(asked);
+	$('would').textContent = integer.format(Math.round(would));
+	$('viewers').textContent = streams === 1 ? '1 browser' : `${integer.format(streams)} browsers`;
+	bars(['asked', asked], ['would', would]);
 }
 
-// ---- counters
-
-let events = 0;
-let patches = 0;
-let receivedBytes = 0;
-let snapshotBytes = 0;
-let started;
-
-const bytes = (text) => new TextEncoder().encode(text).length;
-
-function received(event) {
-	events++;
-	let frame = `event: ${event.type}\n`;
-	// lastEventId is that of the last event that had one; a status event has none.
-	if (event.type !== 'status') frame += `id: ${event.lastEventId}\n`;
-	frame += `data: ${event.data}`;
-	receivedBytes += bytes(frame) + 2;
-	$('wire').textContent = frame.length > 1500 ? frame.slice(0, 1500) + ' …' : frame;
-	count();
-}
-
-// count compares what came with what asking once a second would have brought:
-// the first answer, and one more for each second since. Only bodies and event
-// frames are counted; polling also pays for the headers of every request.
 function count() {
+	const { events, bytes, pollingBytes, since } = quotes.stats;
 	$('events').textContent = integer.format(events);
-	$('patches').textContent = integer.format(patches);
-	$('received').textContent = size(receivedBytes);
-	if (!started) return;
-	const seconds = Math.floor((Date.now() - started) / 1000);
-	const polling = snapshotBytes * (seconds + 1);
-	const share = receivedBytes / polling;
-	$('polling').textContent = size(polling);
-	$('elapsed').textContent = duration(seconds);
-	$('saved').textContent = share < 1 ? `${(100 * (1 - share)).toFixed(share < 0.1 ? 1 : 0)}%` : '0%';
-	$('received-bar').style.inlineSize = `${Math.min(100, 100 * share)}%`;
+	$('received').textContent = size(bytes);
+	if (!pollingBytes) return;
+	$('polling').textContent = size(pollingBytes);
+	$('elapsed').textContent = duration(Math.floor((Date.now() - since) / 1000));
+	bars(['received', bytes], ['polling', pollingBytes]);
+	const share = bytes / pollingBytes;
+	if (share >= 1) return;
+	$('saved').textContent = `${(100 * (1 - share)).toFixed(share < 0.1 ? 1 : 0)}%`;
+	$('saved-words').textContent = quotes.status.transport === 'tab' ? 'fewer bytes: another tab of this browser receives for this one' : 'fewer bytes';
+}
+
+function bars(...pairs) {
+	const most = Math.max(1, ...pairs.map(([, value]) => value));
+	for (const [id, value] of pairs) $(`${id}-bar`).style.inlineSize = `${(100 * value) / most}%`;
+}
+
+function showChange(change) {
+	if (!change) return;
+	const newest = change.changes?.at(-1) ?? change;
+	const text = newest.type === 'patch' ? newest.patch.map((operation) => JSON.stringify(operation)).join('\n') : 'snapshot: the whole document';
+	$('wire').textContent = text.length > 1500 ? `${text.slice(0, 1500)} …` : text;
 }
 
 // ---- state of the source
-
-let state = 'connecting';
 
 const words = {
 	connecting: 'Connecting',
 	waiting: 'Waiting for the first document',
 	live: 'Live',
 	stale: 'Stale',
-	denied: 'Denied',
-	refused: 'Server is full, trying later',
-	reconnecting: 'Reconnecting',
-	closed: 'Closed by the server',
+	offline: 'Offline',
+	paused: 'Paused',
+	failed: 'Not allowed',
+	closed: 'Closed',
 };
 
-function showState({ state: next, since, reason }) {
-	state = next;
+function showState({ state, since, reason }) {
 	const box = $('state');
-	box.dataset.state = next;
-	box.querySelector('strong').textContent = words[next] ?? next;
-	const at = since === undefined ? new Date() : new Date(since);
-	box.querySelector('time').textContent = at.toLocaleTimeString();
-	box.querySelector('time').dateTime = at.toISOString();
+	box.dataset.state = state;
+	box.querySelector('strong').textContent = words[state];
+	box.querySelector('time').textContent = since.toLocaleTimeString();
+	box.querySelector('time').dateTime = since.toISOString();
 	box.querySelector('em').textContent = reason ? `(${reason})` : '';
 }
 
@@ -109,7 +74,7 @@ function showState({ state: next, since, reason }) {
 
 const rows = new Map();
 
-function draw() {
+function draw(doc) {
 	const body = $('quotes');
 	const seen = new Set();
 	doc.quotes.forEach((quote, position) => {
@@ -190,5 +155,11 @@ function $(id) {
 	return document.getElementById(id);
 }
 
+quotes.subscribe((doc, change) => {
+	draw(doc);
+	showChange(change);
+	count();
+});
+quotes.onStatus(showState);
+counts.subscribe(showCounts);
 setInterval(count, 1000);
-connect();

@@ -1,0 +1,1 @@
+import{useMemo as t,useSyncExternalStore as e}from"react";import{live as a}from"./client.js";var n={onChange:()=>()=>{},getSnapshot(){}};function o(o,s){let r=t(()=>o?a(o,s):n,[o?`${o}`:""]),i=()=>r.status;return{data:e(r.onChange,r.getSnapshot,r.getSnapshot),status:e(r.onChange,i,i),live:o?r:void 0}}export{o as useLive};

@@ -1,0 +1,1 @@
+import{createEffect as t,createSignal as e,onCleanup as a}from"solid-js";import{live as i}from"./client.js";function n(n,r){let[o,s]=e(r?.initial?.data),[l,f]=e();return t(()=>{let t="function"==typeof n?n():n;if(!t)return;let e=i(t,r),o=()=>{s(()=>e.data),f(()=>e.status)};a(e.onChange(o)),o()}),[o,l]}export{n as createLive};

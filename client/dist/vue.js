@@ -1,0 +1,1 @@
+import{shallowRef as a,toValue as t,watchEffect as e}from"vue";import{live as l}from"./client.js";function i(i,s){let o=a(s?.initial?.data),u=a(),n=a();return globalThis.window&&e(a=>{let e=t(i),v=e?l(e,s):void 0,r=()=>{o.value=v?.data,u.value=v?.status};n.value=v,v&&a(v.onChange(r)),r()}),{data:o,status:u,live:n}}export{i as useLive};
