@@ -76,6 +76,8 @@ func (n *NATS) Dial() (cluster.Engine, error) {
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { c.trouble(err) }), // the first attempt's, too
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			c.trouble(err)
+			c.mu.Lock()
+			defer c.mu.Unlock()
 			c.resync() // a slow consumer has lost messages
 		}),
 	)
@@ -163,10 +165,11 @@ func (c *connection) prepare(ctx context.Context, failed <-chan nats.Status) {
 		}
 		c.mu.Lock()
 		c.ready = true
+		// Under the same lock: what joins from now on is for confirm.
+		c.resync()
 		c.mu.Unlock()
 		c.troubles.Over()
 		c.logger.Info("cluster nats is up", zap.String("stream", c.Stream))
-		c.resync()
 	}
 }
 
@@ -234,9 +237,8 @@ func (c *connection) sort(ctx context.Context) {
 	}
 }
 
+// resync has every topic read again. c.mu is held.
 func (c *connection) resync() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if !c.ready {
 		return
 	}

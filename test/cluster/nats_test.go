@@ -122,17 +122,19 @@ func TestNATSEmptied(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer topic.Close()
-	if _, err := topic.Swap(t.Context(), 0, []byte("a")); err != nil {
+	if _, err := topic.Swap(within(t), 0, []byte("a")); err != nil {
 		t.Fatal(err)
 	}
 	s.stop()
+	// A request to a server that ends is answered by nobody.
+	eventually(t, "the end of the server is noticed", func() bool { return !e.Up() })
 	s.options.StoreDir = t.TempDir()
 	s.start()
 	awaitUp(t, e)
-	if revision, record, err := topic.Owner(t.Context()); err != nil || revision != 0 {
+	if revision, record, err := topic.Owner(within(t)); err != nil || revision != 0 {
 		t.Errorf("an emptied server has owner %d %q, %v", revision, record, err)
 	}
-	if _, err := topic.Swap(t.Context(), 0, []byte("b")); err != nil {
+	if _, err := topic.Swap(within(t), 0, []byte("b")); err != nil {
 		t.Errorf("Swap on an emptied server: %v", err)
 	}
 }
@@ -178,11 +180,14 @@ func dial(t testing.TB, d cluster.Dialer) cluster.Engine {
 
 func awaitUp(t testing.TB, e cluster.Engine) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !e.Up(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("the engine is not up within 30s")
-		}
-	}
+	eventually(t, "the engine is up", e.Up)
+}
+
+// within bounds a call of an engine, which has no bound of its own.
+func within(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	t.Cleanup(cancel)
+	return ctx
 }
 
 // TestNATSPassword is refused with a wrong one, and in with the right one
@@ -230,22 +235,27 @@ func TestNATSPermissions(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer topic.Close()
-	owner, err := topic.Swap(t.Context(), 0, []byte("a"))
+	owner, err := topic.Swap(within(t), 0, []byte("a"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := topic.Put(t.Context(), owner, make([]byte, 3<<20)); err != nil {
+	if err := topic.Put(within(t), owner, make([]byte, 3<<20)); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := topic.Document(t.Context()); err != nil || len(got) != 3<<20 {
+	if got, err := topic.Document(within(t)); err != nil || len(got) != 3<<20 {
 		t.Fatalf("Document: %d bytes, %v", len(got), err)
 	}
 	if err := topic.Send([]byte("hello")); err != nil {
 		t.Fatal(err)
 	}
 	for {
-		if m := <-topic.Messages(); string(m.Data) == "hello" {
-			break
+		select {
+		case m := <-topic.Messages():
+			if string(m.Data) == "hello" {
+				return
+			}
+		case <-within(t).Done():
+			t.Fatal("no message")
 		}
 	}
 }
@@ -264,7 +274,7 @@ func TestNATSUnfit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "poll_sse", Subjects: []string{"poll_sse.s.>"}, AllowDirect: true}); err != nil {
+	if _, err := js.CreateStream(within(t), jetstream.StreamConfig{Name: "poll_sse", Subjects: []string{"poll_sse.s.>"}, AllowDirect: true}); err != nil {
 		t.Fatal(err)
 	}
 	e := dial(t, provisioned(t, &nats.NATS{Servers: []string{s.url()}}))

@@ -159,11 +159,11 @@ func TestThreeServers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stream, err := js.Stream(t.Context(), "poll_sse")
+	stream, err := js.Stream(within(t), "poll_sse")
 	if err != nil {
 		t.Fatal(err)
 	}
-	info, err := stream.Info(t.Context())
+	info, err := stream.Info(within(t))
 	if err != nil || info.Cluster == nil || len(info.Cluster.Replicas) != 2 {
 		t.Fatalf("the stream is not stored three times: %+v, %v", info, err)
 	}
@@ -272,13 +272,13 @@ func TestEngineFull(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "fill", Subjects: []string{"fill"}}); err != nil {
+	if _, err := js.CreateStream(within(t), jetstream.StreamConfig{Name: "fill", Subjects: []string{"fill"}}); err != nil {
 		t.Fatal(err)
 	}
 	full := false
 	for size := 100 << 10; size > 10; size /= 2 {
 		for range 100 {
-			if _, err := js.Publish(t.Context(), "fill", make([]byte, size)); err != nil {
+			if _, err := js.Publish(within(t), "fill", make([]byte, size)); err != nil {
 				full = true
 				break
 			}
@@ -301,7 +301,7 @@ func TestEngineFull(t *testing.T) {
 		t.Errorf("nobody has polled for %s", most)
 	}
 	crowd.settled()
-	if err := js.DeleteStream(t.Context(), "fill"); err != nil {
+	if err := js.DeleteStream(within(t), "fill"); err != nil {
 		t.Fatal(err)
 	}
 	owner(t, rest...)

@@ -105,14 +105,14 @@ func TestRedisUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer topic.Close()
-	owner, err := topic.Swap(t.Context(), 0, []byte("a"))
+	owner, err := topic.Swap(within(t), 0, []byte("a"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := topic.Put(t.Context(), owner, []byte("document")); err != nil {
+	if err := topic.Put(within(t), owner, []byte("document")); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := topic.Document(t.Context()); err != nil || string(got) != "document" {
+	if got, err := topic.Document(within(t)); err != nil || string(got) != "document" {
 		t.Fatalf("Document: %q, %v", got, err)
 	}
 	if m := <-topic.Messages(); !m.Resync {

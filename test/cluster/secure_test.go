@@ -115,7 +115,7 @@ func prepareStream(t testing.TB, url string, options ...natsgo.Option) {
 		t.Fatal(err)
 	}
 	eventually(t, "the stream is made", func() bool {
-		_, err = js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "poll_sse", Subjects: []string{"poll_sse.s.>"}, MaxMsgsPerSubject: 1, AllowDirect: true})
+		_, err = js.CreateStream(within(t), jetstream.StreamConfig{Name: "poll_sse", Subjects: []string{"poll_sse.s.>"}, MaxMsgsPerSubject: 1, AllowDirect: true})
 		return err == nil
 	})
 }
