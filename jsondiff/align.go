@@ -117,6 +117,9 @@ func (w *walk) compareArrays(o, n int32, f frame) (muted bool) {
 	w.alignRun(a, index, index, keyed)
 	w.patch.shifted += shifted
 	muted = w.writeAlignment(a, f, size, count, muted)
+	if oc, nc = ot.inside(o), nt.inside(n); w.worthByPlace(a, oc, oEnd, count, int(oEnd-oc+nEnd-nc), muted) {
+		muted = w.tryByPlace(oc, oEnd, nc, nEnd, f, size, muted)
+	}
 	w.patch.shifted -= shifted
 	return muted
 }

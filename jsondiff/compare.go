@@ -30,6 +30,7 @@ type walk struct {
 	arrays   []*alignment // one for each depth of arrays
 	array    int          // how many of them are in use
 	pairs    pairing
+	byPlace  bool // an array is tried by place
 	script   editScript
 	olds     []int32 // elements that are about to be aligned
 	news     []int32
@@ -47,7 +48,7 @@ func (w *walk) start(old source, o *Options) {
 	w.lock, w.equal = lockState{eq: -1}, lockState{from: -1, eq: -1}
 	w.splices, w.spliced, w.twice = w.splices[:0], 0, false
 	w.members, w.pending, w.extra, w.hashes, w.array = w.members[:0], w.pending[:0], w.extra[:0], w.hashes[:0], 0
-	w.blanks.ready, w.measured = false, 0
+	w.blanks.ready, w.measured, w.byPlace = false, 0, false
 }
 
 // charge takes units from the work that is left, and tells whether there is

@@ -2,6 +2,7 @@ package jsondiff
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -88,6 +89,43 @@ func TestKeyedElementsAreMoved(t *testing.T) {
 		}
 		if most := len(`{"op":"replace","path":"/0/seen","value":2},`)*16 + added; len(patch) > most {
 			t.Errorf("%v: a patch of %d bytes, want at most %d: %.300s", order, len(patch), most, patch)
+		}
+	}
+}
+
+// TestFewElementsByPlace: few elements are edited in their places where that is
+// smaller than to move, add and remove some, as where little stays of any.
+func TestFewElementsByPlace(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	list := func() []byte {
+		var rows []string
+		for _, id := range random.Perm(9)[:1+random.IntN(6)] {
+			v := 0
+			if id > 2 {
+				v = random.IntN(2) * random.IntN(1000)
+			}
+			rows = append(rows, fmt.Sprintf(`{"pid":%d,"cpu":[%d],"name":"%s","mem":%[2]d,"a":%[2]d,"b":%[2]d}`, id, v, strings.Repeat(fmt.Sprint(v), 20)))
+		}
+		return fmt.Appendf(nil, `{"now":%d,"top":[%s]}`, random.IntN(10), strings.Join(rows, ","))
+	}
+	pairs := 20_000
+	if testing.Short() || raceEnabled {
+		pairs = 2_000
+	}
+	for range pairs {
+		old, text := list(), list()
+		patch, err := Diff(old, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkPatch(t, old, text, patch)
+		// Without any search, elements belong together by their place.
+		byPlace, err := Options{Limits: Limits{Work: 1}}.Diff(old, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(patch) > len(byPlace) {
+			t.Fatalf("%s to %s: %s is longer than %s", old, text, patch, byPlace)
 		}
 	}
 }

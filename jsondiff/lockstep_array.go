@@ -48,6 +48,11 @@ func (w *walk) followArray(o int32, n int, self int32, f frame, since mark) (end
 			w.alignAll(&x, o, first, since)
 		}
 		x.muted = w.writeAlignment(a, f, size, int(x.ni), x.muted)
+		oc := w.old.tape.inside(o)
+		if words := len(w.new.tape) - int(first) + int(w.spliced-since.spliced) + int(x.end-oc); w.worthByPlace(a, oc, x.end, int(x.ni), words, x.muted) {
+			w.unfold(first, since)
+			x.muted = w.tryByPlace(oc, x.end, first, int32(len(w.new.tape)), f, size, x.muted)
+		}
 	}
 	if x.shifted {
 		w.patch.shifted--

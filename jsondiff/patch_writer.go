@@ -115,6 +115,23 @@ func (p *patchWriter) drop(f frame) {
 	p.text, p.gaps, p.left = p.text[:f.text], p.gaps[:f.gaps], f.left
 }
 
+// keepLast drops the operations between open and last.
+func (p *patchWriter) keepLast(open, last frame) {
+	if open.text == last.text {
+		return
+	}
+	from := last.text
+	if open.text == len("[") && from < len(p.text) { // the first operation has no comma before it
+		from++
+	}
+	for i := last.gaps; i < len(p.gaps); i++ {
+		p.gaps[i].at -= int32(from - open.text)
+	}
+	p.text = append(p.text[:open.text], p.text[from:]...)
+	p.gaps = append(p.gaps[:open.gaps], p.gaps[last.gaps:]...)
+	p.left -= last.left - open.left
+}
+
 // written is the size of the operations since open.
 func (p *patchWriter) written(f frame) int { return len(p.text) - f.text + p.left - f.left }
 
