@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"strings"
@@ -36,7 +37,7 @@ func summary(all []row) {
 		"\"smallest\" the exact peer with the smallest patch, Node's included.\n\n" +
 		"| shape | document | time (median) | allocs | patch | of document | best peer | times as fast | same quality | times as fast | smallest | patch / smallest | retained / document |\n" +
 		"|---|--:|--:|--:|--:|--:|---|--:|---|--:|---|--:|--:|\n")
-	logs, n := 0.0, 0
+	var every, changed, alike mean
 	for _, r := range all {
 		us := r.ours()
 		peer := r.pick(func(c *result) bool { return !c.node }, faster)
@@ -47,13 +48,37 @@ func summary(all []row) {
 			100*float64(len(us.patch))/float64(len(r.new)),
 			against(us, peer, r.goal), against(us, same, r.quality), patchAgainst(us, least), float64(r.retained)/float64(len(r.new)))
 		if peer != nil {
-			logs += math.Log(ratio(us, peer))
-			n++
+			every.add(ratio(us, peer))
+		}
+		if bytes.Equal(r.old, r.new) {
+			continue // a peer compares bytes, too
+		}
+		if peer != nil {
+			changed.add(ratio(us, peer))
+		}
+		if same != nil {
+			alike.add(ratio(us, same))
 		}
 	}
-	if n > 0 {
-		fmt.Printf("\nGeometric mean against the best peer: %.1f times as fast.\n\n", math.Exp(logs/float64(n)))
+	fmt.Printf("\nTimes as fast as the best peer, geometric means: %s; where the bytes differ %s; and there as the fastest of the same quality %s.\n\n", every, changed, alike)
+}
+
+// mean is a geometric mean.
+type mean struct {
+	logs float64
+	n    int
+}
+
+func (m *mean) add(v float64) {
+	m.logs += math.Log(v)
+	m.n++
+}
+
+func (m mean) String() string {
+	if m.n == 0 {
+		return "none"
 	}
+	return fmt.Sprintf("%.1f (%d shapes)", math.Exp(m.logs/float64(m.n)), m.n)
 }
 
 func ratio(us, peer *result) float64 { return float64(peer.best) / float64(us.best) }
