@@ -45,7 +45,8 @@ type connection struct {
 
 	came  chan struct{} // holds at most one note that fresh has topics
 	mu    sync.Mutex
-	ready bool // the stream is there
+	ready bool   // the stream is there
+	found uint64 // after so many reconnects; callbacks may come late
 	keys  map[string]*joined
 	fresh []*topic // whose subscriptions may not have reached the server yet
 }
@@ -110,7 +111,7 @@ func (c *connection) Close() {
 func (c *connection) Up() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.ready && c.client.IsConnected()
+	return c.ready && c.client.IsConnected() && c.client.Stats().Reconnects == c.found
 }
 
 // connected has the stream looked for: a server may come back without it.
@@ -148,7 +149,9 @@ func (c *connection) prepare(ctx context.Context, failed <-chan nats.Status) {
 			continue
 		case <-c.lost:
 		}
+		var found uint64
 		for {
+			found = c.client.Stats().Reconnects
 			err := c.ensure(ctx)
 			if ctx.Err() != nil {
 				return
@@ -164,7 +167,7 @@ func (c *connection) prepare(ctx context.Context, failed <-chan nats.Status) {
 			}
 		}
 		c.mu.Lock()
-		c.ready = true
+		c.ready, c.found = true, found
 		// Under the same lock: what joins from now on is for confirm.
 		c.resync()
 		c.mu.Unlock()
