@@ -156,6 +156,18 @@ func (rig *directRig) receive(size int) {
 	}
 }
 
+// send has the streams' sockets take no more than so much for their clients,
+// where the system's own would grow with time.
+func (rig *directRig) send(size int) {
+	raw, err := rig.listen.(*net.TCPListener).SyscallConn()
+	if err == nil {
+		err = raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, size) })
+	}
+	if err != nil {
+		rig.t.Fatal(err)
+	}
+}
+
 // stream makes a stream on a socket.
 func (rig *directRig) stream(sock socket) *direct {
 	rig.mu.Lock()
@@ -663,8 +675,9 @@ func TestDirectSlowReader(t *testing.T) {
 // of it are ended, the latest first.
 func TestDirectSlowReadersRetainLittle(t *testing.T) {
 	eachWay(t, func(t *testing.T, rig *directRig) {
-		const size, readers = 4 << 20, 20 // more than a socket takes
+		const size, readers = 4 << 20, 20
 		rig.receive(64 << 10)
+		rig.send(64 << 10)
 		quick := rig.connect()
 		go func() { _, _ = io.Copy(io.Discard, quick) }()
 		for n := range readers {
