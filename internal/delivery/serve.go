@@ -99,14 +99,8 @@ func (srv *Server) Serve(w http.ResponseWriter, r *http.Request, s Stream) (dire
 		}
 		return e.Reason == ""
 	}
-	if c, ok := r.Context().Value(connKey{}).(net.Conn); ok {
-		setUserTimeout(c, lossTime)
-		if r.ProtoMajor == 1 {
-			// What the connection is used for next may pause for longer.
-			defer setUserTimeout(c, 0)
-		}
-	}
-	h := &handled{Stream: s, server: srv, w: w, control: http.NewResponseController(w), client: clientAddr(r), begun: time.Now()}
+	conn, _ := r.Context().Value(connKey{}).(net.Conn)
+	h := &handled{Stream: s, server: srv, w: w, conn: conn, control: http.NewResponseController(w), client: clientAddr(r), begun: time.Now()}
 	reason := endedWrite // if a response writer panics
 	defer func() {
 		s.Ended(End{Reason: reason, Frames: h.frames, Bytes: h.bytes, Lasted: time.Since(h.begun)})

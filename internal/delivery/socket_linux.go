@@ -26,7 +26,6 @@ func newSocket(c net.Conn) (socket, error) {
 	if secure != nil {
 		c = secure.NetConn()
 	}
-	setUserTimeout(c, lossTime)
 	sc, ok := c.(syscall.Conn)
 	if !ok {
 		return socket{}, fmt.Errorf("%T has no descriptor", c)
@@ -54,23 +53,33 @@ func newSocket(c net.Conn) (socket, error) {
 	return socket{fd: int32(fd), tls: secure}, nil
 }
 
-// setUserTimeout makes the system end a TCP connection, with or without TLS over it,
-// whose other end has not acknowledged anything for so long (TCP_USER_TIMEOUT in
-// tcp(7)). With 0 the system does what it does by default: it tries for 15 minutes
-// to reach a client whose network has vanished.
-func setUserTimeout(c net.Conn, after time.Duration) {
+// lost reports whether the network of a client has vanished: it has acknowledged
+// nothing for lossTime, though something was sent. Linux itself tries for 15
+// minutes to reach it. TCP_USER_TIMEOUT would also end clients that read slowly: it
+// goes on from when their window closed first, whatever they read after that.
+func lost(fd int) bool {
+	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	return err == nil && (info.Unacked > 0 || info.Notsent_bytes > 0) && time.Duration(info.Last_ack_recv)*time.Millisecond > lossTime
+}
+
+// closeLost closes a TCP connection, with or without TLS over it, if the network
+// of its client has vanished, and reports whether it has.
+func closeLost(c net.Conn) (vanished bool) {
 	if secure, ok := c.(*tls.Conn); ok {
 		c = secure.NetConn()
 	}
 	tcp, ok := c.(*net.TCPConn)
 	if !ok {
-		return
+		return false
 	}
 	if raw, err := tcp.SyscallConn(); err == nil {
-		_ = raw.Control(func(fd uintptr) {
-			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(after/time.Millisecond))
-		})
+		_ = raw.Control(func(fd uintptr) { vanished = lost(int(fd)) })
 	}
+	if vanished {
+		_ = tcp.SetLinger(0)
+		_ = tcp.Close()
+	}
+	return vanished
 }
 
 // endResponse ends the response on a connection that no writer takes.

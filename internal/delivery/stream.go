@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/netip"
 	"sync"
@@ -38,6 +39,7 @@ type handled struct {
 	Stream
 	server  *Server
 	w       http.ResponseWriter
+	conn    net.Conn // that it is sent over, if known
 	control *http.ResponseController
 	timer   *writeTimer
 	overdue atomic.Bool // it has been told to give up
@@ -94,6 +96,7 @@ func (s *handled) run(ctx context.Context) Reason {
 	var closing <-chan time.Time
 	superseded := false
 	var read *feed.Newest // what it has been up to date with last
+	asked := s.begun      // when it was looked last whether the client is lost
 	for {
 		b, next, newest := r.After(s.cursor)
 		frames := int64(0)
@@ -110,6 +113,11 @@ func (s *handled) run(ctx context.Context) Reason {
 				r.Delivered(1, read.Outdated())
 			}
 			read = newest
+			if at := time.Now(); at.Sub(asked) > lossEvery {
+				if asked = at; closeLost(s.conn) {
+					return endedWrite
+				}
+			}
 			continue // there may be more by now
 		}
 		read = newest

@@ -17,6 +17,8 @@ const (
 	// lossTime bounds how long a client may leave what it was sent
 	// unacknowledged.
 	lossTime = 2 * writeTimeout
+	// lossEvery is about how often it is looked for that.
+	lossEvery = 15 * time.Second
 
 	// exitGrace is how long a client may take, once the process exits, for
 	// what its stream is writing at that moment.

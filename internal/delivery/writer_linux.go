@@ -44,6 +44,7 @@ type writer struct {
 	due     []*group
 	surveys []*survey
 	served  int // streams since other goroutines could run
+	sweeps  int
 	clock   time.Duration
 	scratch []byte
 }
@@ -431,6 +432,7 @@ func (w *writer) sweep() {
 	if w.streams == 0 {
 		return
 	}
+	w.sweeps++
 	for i := range w.slots {
 		s := w.slots[i].stream
 		if s == nil {
@@ -452,6 +454,8 @@ func (w *writer) sweep() {
 		}
 		switch {
 		case s.blocked && w.clock-s.takenSince > w.patience:
+			w.close(s, endedWrite)
+		case (w.sweeps+i)%int(lossEvery/sweepEvery) == 0 && lost(int(s.fd)):
 			w.close(s, endedWrite)
 		case w.clock < s.deadline:
 		case s.why != "":
