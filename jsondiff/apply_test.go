@@ -222,6 +222,7 @@ func TestApplyLargeObject(t *testing.T) {
 
 // What Apply gives is valid, and a test operation for it holds on itself.
 func FuzzApply(f *testing.F) {
+	addCorpus(f)
 	for _, c := range seed(f, "apply.txtar", "doc", "patch") {
 		f.Add(c[0], c[1])
 	}

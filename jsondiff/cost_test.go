@@ -206,6 +206,7 @@ func TestCost(t *testing.T) {
 // FuzzCost hunts for documents that cost too much: it repeats a beginning and an
 // end around something, side by side and into each other.
 func FuzzCost(f *testing.F) {
+	addCorpus(f)
 	f.Add(`[{"id":"j"},"a","b",{"c":`, `[0,0,0]`, `}]`, `["a","b",{"c":`, `[1,0,0]`, `}]`, uint8(40), false)
 	f.Add(`{"c":`, `[0]`, `}`, `{"c":`, `[0]`, `,"x":1,"x":2}`, uint8(40), false)
 	f.Add(`{ "c" : `, `[0 , 0]`, ` } `, `{ "c" : `, `[1 , 1]`, ` , "x":1}`, uint8(40), false)

@@ -213,6 +213,7 @@ func checkAccepts(t testing.TB, old, text []byte) {
 }
 
 func FuzzDiff(f *testing.F) {
+	addCorpus(f)
 	for c := range 40 {
 		r := &randomJSON{Rand: rand.New(rand.NewPCG(uint64(c), 9)), spaces: c%2 == 0, duplicates: c%3 == 0}
 		doc := r.node(3)

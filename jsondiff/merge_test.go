@@ -79,6 +79,7 @@ func sameJSON(t *testing.T, a, b []byte) bool {
 }
 
 func FuzzMerge(f *testing.F) {
+	addCorpus(f)
 	for _, c := range seed(f, "merge.txtar", "old", "new") {
 		f.Add(c[0], c[1])
 	}

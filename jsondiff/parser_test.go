@@ -65,6 +65,7 @@ func TestParseErrors(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
+	addCorpus(f)
 	for _, c := range seed(f, "apply.txtar", "doc", "patch") {
 		f.Add([]byte(c[0]))
 		f.Add([]byte(c[1]))

@@ -103,6 +103,7 @@ func TestPattern(t *testing.T) {
 }
 
 func FuzzPointer(f *testing.F) {
+	addCorpus(f)
 	for _, s := range []string{"", "/", "/a/b", "/~0~1", "/~01", "/~", "a", "/a//b", "/~2", "/\xff"} {
 		f.Add(s)
 	}

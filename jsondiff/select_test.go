@@ -79,6 +79,7 @@ func TestSelectRFC6901(t *testing.T) {
 
 // Omit gives what removing the same places one by one gives.
 func FuzzOmit(f *testing.F) {
+	addCorpus(f)
 	for _, c := range seed(f, "select.txtar", "text", "omit") {
 		f.Add(c[0], strings.TrimSuffix(c[1], "\n"))
 	}
