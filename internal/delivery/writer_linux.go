@@ -44,7 +44,7 @@ type writer struct {
 	due     []*group
 	surveys []*survey
 	served  int // streams since other goroutines could run
-	sweeps  int
+	sweeps  int // so far: each looks for lost clients among some streams
 	clock   time.Duration
 	scratch []byte
 }
