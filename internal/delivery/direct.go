@@ -28,6 +28,7 @@ type direct struct {
 
 	slot       int32
 	index      int32 // in its group
+	silent     silence
 	group      *group
 	options    *Options
 	ended      func(End)

@@ -53,18 +53,22 @@ func newSocket(c net.Conn) (socket, error) {
 	return socket{fd: int32(fd), tls: secure}, nil
 }
 
-// lost reports whether the network of a client has vanished: it has acknowledged
-// nothing for lossTime, though something was sent. Linux itself tries for 15
-// minutes to reach it. TCP_USER_TIMEOUT would also end clients that read slowly: it
-// goes on from when their window closed first, whatever they read after that.
-func lost(fd int) bool {
+// acknowledged tells whether a client still has to acknowledge something, and how
+// long ago it acknowledged anything. Linux itself tries for 15 minutes to reach one
+// whose network has vanished. TCP_USER_TIMEOUT would also end clients that read
+// slowly: it goes on from when their window closed first, whatever they read after
+// that.
+func acknowledged(fd int) (owes bool, ago time.Duration) {
 	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
-	return err == nil && (info.Unacked > 0 || info.Notsent_bytes > 0) && time.Duration(info.Last_ack_recv)*time.Millisecond > lossTime
+	if err != nil {
+		return false, 0
+	}
+	return info.Unacked > 0 || info.Notsent_bytes > 0, time.Duration(info.Last_ack_recv) * time.Millisecond
 }
 
 // closeLost closes a TCP connection, with or without TLS over it, if the network
 // of its client has vanished, and reports whether it has.
-func closeLost(c net.Conn) (vanished bool) {
+func closeLost(c net.Conn, s *silence) (vanished bool) {
 	if secure, ok := c.(*tls.Conn); ok {
 		c = secure.NetConn()
 	}
@@ -73,7 +77,10 @@ func closeLost(c net.Conn) (vanished bool) {
 		return false
 	}
 	if raw, err := tcp.SyscallConn(); err == nil {
-		_ = raw.Control(func(fd uintptr) { vanished = lost(int(fd)) })
+		_ = raw.Control(func(fd uintptr) {
+			owes, ago := acknowledged(int(fd))
+			vanished = s.lost(owes, ago, now())
+		})
 	}
 	if vanished {
 		_ = tcp.SetLinger(0)

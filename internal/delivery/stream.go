@@ -97,6 +97,7 @@ func (s *handled) run(ctx context.Context) Reason {
 	superseded := false
 	var read *feed.Newest // what it has been up to date with last
 	asked := s.begun      // when it was looked last whether the client is lost
+	var silent silence
 	for {
 		b, next, newest := r.After(s.cursor)
 		frames := int64(0)
@@ -114,7 +115,7 @@ func (s *handled) run(ctx context.Context) Reason {
 			}
 			read = newest
 			if at := time.Now(); at.Sub(asked) > lossEvery {
-				if asked = at; closeLost(s.conn) {
+				if asked = at; closeLost(s.conn, &silent) {
 					return endedWrite
 				}
 			}

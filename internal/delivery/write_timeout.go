@@ -18,7 +18,7 @@ const (
 	// unacknowledged.
 	lossTime = 2 * writeTimeout
 	// lossEvery is about how often it is looked for that.
-	lossEvery = 15 * time.Second
+	lossEvery = 10 * time.Second
 
 	// exitGrace is how long a client may take, once the process exits, for
 	// what its stream is writing at that moment.
@@ -29,6 +29,26 @@ const (
 	// expireFor bounds the repetition.
 	expireFor = 10 * time.Second
 )
+
+// silence is since when a client has acknowledged nothing of what it was sent, in
+// seconds on the clock of now, rounded up; 0: it has acknowledged all.
+type silence int32
+
+// lost takes whether the client owes an acknowledgement at a moment and how long
+// ago its last one came, and reports whether its network has vanished. That the last
+// one is old says nothing alone: nothing may have been sent for long, as while the
+// process was suspended.
+func (s *silence) lost(owes bool, ago, at time.Duration) bool {
+	switch since := time.Duration(*s) * time.Second; {
+	case !owes:
+		*s = 0
+	case since == 0 || ago < at-since:
+		*s = silence((at + time.Second - 1) / time.Second)
+	default:
+		return at-since > lossTime-lossEvery
+	}
+	return false
+}
 
 // pieceOf returns how many bytes of a block of some size a client must take
 // within writeTimeout.

@@ -455,7 +455,7 @@ func (w *writer) sweep() {
 		switch {
 		case s.blocked && w.clock-s.takenSince > w.patience:
 			w.close(s, endedWrite)
-		case (w.sweeps+i)%int(lossEvery/sweepEvery) == 0 && lost(int(s.fd)):
+		case (w.sweeps+i)%int(lossEvery/sweepEvery) == 0 && w.lost(s):
 			w.close(s, endedWrite)
 		case w.clock < s.deadline:
 		case s.why != "":
@@ -471,6 +471,12 @@ func (w *writer) sweep() {
 			}
 		}
 	}
+}
+
+// lost reports whether the network of a stream's client has vanished.
+func (w *writer) lost(s *direct) bool {
+	owes, ago := acknowledged(int(s.fd))
+	return s.silent.lost(owes, ago, w.clock)
 }
 
 // supersede ends a stream soon, as another source has taken the place of its

@@ -20,6 +20,6 @@ type writer struct{ mail mailbox }
 func newWriter(time.Duration, *retained) (*writer, error) { return nil, errNoWriter }
 func (*writer) run(<-chan struct{})                       {}
 func newSocket(net.Conn) (socket, error)                  { return socket{}, errNoWriter }
-func closeLost(net.Conn) bool                             { return false }
+func closeLost(net.Conn, *silence) bool                   { return false }
 func endResponse(socket)                                  {}
 func reportsFreeSpace(*tls.Conn) bool                     { return false }
