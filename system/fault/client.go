@@ -129,18 +129,14 @@ func (c *client) at(step int64) bool {
 func (c *client) ask(ctx context.Context) (time.Duration, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	path := "/" + c.format
-	if c.owner != "everybody" {
-		path = "/own" + path
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+pathOf(c.owner, c.format), nil)
 	if err != nil {
 		panic(err)
 	}
 	if c.gzip {
 		req.Header.Set("Accept-Encoding", "gzip")
 	}
-	if c.owner != "everybody" {
+	if private(c.owner) {
 		req.Header.Set("X-User", c.owner)
 	}
 	if c.behaviour == asking {
@@ -196,7 +192,7 @@ func (c *client) follow(ctx context.Context, req *http.Request, cancel context.C
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode == 401 || resp.StatusCode == 403 {
-		if c.owner == "everybody" {
+		if !private(c.owner) {
 			c.verdict.problem(protocolError, "%s: %s", c, resp.Status)
 		}
 		c.verdict.count("denied requests")
@@ -350,7 +346,7 @@ func (c *client) take(e judge.Event) error {
 
 // see judges a document that the client is shown.
 func (c *client) see(doc any) error {
-	c.verdict.count("documents judged")
+	c.verdict.count("documents judged: " + c.owner)
 	step, err := c.upstream.documents.check(doc, c.owner, c.upstream.newest(c.owner))
 	if err != nil {
 		return &breach{wrongDocument, err}
@@ -411,7 +407,7 @@ func (c *client) askForDocument(ctx context.Context, req *http.Request, cancel c
 		c.etag = resp.Header.Get("ETag")
 	case 304:
 	case 401, 403:
-		if c.owner == "everybody" {
+		if !private(c.owner) {
 			c.verdict.problem(protocolError, "%s: %s", c, resp.Status)
 		}
 		pause = 500 * time.Millisecond

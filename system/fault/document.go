@@ -24,6 +24,19 @@ type documents struct {
 	order []version
 }
 
+// Whose the documents are, as they say. What is alice's and bob's is for them
+// alone; the others are for all who ask.
+const (
+	everybody = "everybody"
+	alice     = "alice"
+	bob       = "bob"
+	selected  = "selected" // is a part of what the upstream answers with
+	paged     = "paged"    // comes in pages
+	appended  = "appended" // each answer holds only what is new
+)
+
+func private(owner string) bool { return owner == alice || owner == bob }
+
 type version struct {
 	owner string
 	step  int64
@@ -60,7 +73,12 @@ func (d *documents) rng(owner, part string, step, period int64) *rand.Rand {
 }
 
 func (d *documents) write(owner string, step int64) []byte {
-	if step%23 == 22 { // another root, which no patch gets to
+	switch {
+	case owner == paged:
+		return d.page(step, 0)
+	case owner == appended:
+		return d.events(step, 0)
+	case step%23 == 22: // another root, which no patch gets to
 		b := fmt.Appendf(nil, `[%d,%q,`, step, owner)
 		return append(randomJSON(b, d.rng(owner, "root", step, 1), 4), ']')
 	}
@@ -101,6 +119,50 @@ func (d *documents) write(owner string, step int64) []byte {
 		b = append(b, ']')
 	}
 	return append(b, '}')
+}
+
+// pages is how many there are of the document that is paged.
+const pages = 3
+
+// page is one page of that document, or all that they make together: 0. The
+// rows are others, or in another order, now and then.
+func (d *documents) page(step int64, page int) []byte {
+	const each = 10
+	b := fmt.Appendf(nil, `{"step":%d,"owner":%q,"rows":[`, step, paged)
+	order := d.rng(paged, "order", step, 6).Perm(pages * each)
+	if page > 0 {
+		order = order[(page-1)*each : page*each]
+	}
+	for n, i := range order {
+		if n > 0 {
+			b = append(b, ',')
+		}
+		b = fmt.Appendf(b, `{"id":%d,"value":`, (step+int64(i))/30*30+int64(i))
+		b = append(randomJSON(b, d.rng(paged, "row"+strconv.Itoa(i), step, int64(1+i)), 2), '}')
+	}
+	b = append(b, ']')
+	if page < pages {
+		b = fmt.Appendf(b, `,"next":"%d.%d"`, step, max(page, 1)+1)
+	}
+	return append(b, '}')
+}
+
+// window is how many events are kept of those that came.
+const window = 50
+
+// events is the answer with those that came after a step, and, as upstreams do,
+// with the last one before them once more. After step 0 it is the document.
+func (d *documents) events(step, after int64) []byte {
+	b := fmt.Appendf(nil, `{"step":%d,"owner":%q,"events":[`, step, appended)
+	first := max(1, after, step-window+1)
+	for i := first; i <= step; i++ {
+		if i > first {
+			b = append(b, ',')
+		}
+		b = fmt.Appendf(b, `{"id":%d,"value":`, i)
+		b = append(randomJSON(b, d.rng(appended, "event", i, 1), 3), '}')
+	}
+	return append(b, "]}"...)
 }
 
 var (

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -11,22 +12,28 @@ import (
 // TestDocuments: each step is a JSON text of its own, the same whenever it is
 // asked for, and no other document passes for it.
 func TestDocuments(t *testing.T) {
+	for _, owner := range []string{everybody, selected, paged, appended} {
+		t.Run(owner, func(t *testing.T) { testDocuments(t, owner) })
+	}
+}
+
+func testDocuments(t *testing.T, owner string) {
 	d, again := newDocuments(7), newDocuments(7)
 	other := newDocuments(8)
 	same := 0
 	for step := int64(1); step <= 300; step++ {
-		text := d.text("everybody", step)
+		text := d.text(owner, step)
 		doc, err := judge.Parse(text)
 		if err != nil {
 			t.Fatalf("step %d: %v\n%s", step, err, text)
 		}
-		if got, err := d.check(doc, "everybody", step); err != nil || got != step {
+		if got, err := d.check(doc, owner, step); err != nil || got != step {
 			t.Fatalf("step %d is taken for %d, %v", step, got, err)
 		}
-		if string(again.text("everybody", step)) != string(text) {
+		if string(again.text(owner, step)) != string(text) {
 			t.Fatalf("step %d is not the same twice", step)
 		}
-		if string(other.text("everybody", step)) == string(text) {
+		if string(other.text(owner, step)) == string(text) {
 			same++
 		}
 		for _, wrong := range []struct {
@@ -34,10 +41,10 @@ func TestDocuments(t *testing.T) {
 			newest int64
 			doc    any
 		}{
-			{"alice", step, doc},
-			{"everybody", step - 1, doc},
-			{"everybody", step + 1, edited(t, text, `"step":`, `"step":1`)},
-			{"everybody", step, edited(t, text, `row 7 of the bulk`, `row 8 of the bulk`)},
+			{alice, step, doc},
+			{owner, step - 1, doc},
+			{owner, step + 1, edited(t, text, `"step":`, `"step":1`)},
+			{owner, step, edited(t, text, `row 7 of the bulk`, `row 8 of the bulk`)},
 		} {
 			if wrong.doc == nil {
 				continue
@@ -48,7 +55,7 @@ func TestDocuments(t *testing.T) {
 		}
 		if object, ok := doc.(map[string]any); ok {
 			object["price"] = json.Number("1.5")
-			if _, err := d.check(doc, "everybody", step); err == nil {
+			if _, err := d.check(doc, owner, step); err == nil {
 				t.Errorf("step %d passes with another price", step)
 			}
 		}
@@ -57,7 +64,7 @@ func TestDocuments(t *testing.T) {
 		t.Errorf("%d steps are the same with another seed", same)
 	}
 	for _, doc := range []any{nil, map[string]any{}, []any{}, "x"} {
-		if _, err := d.check(doc, "everybody", 1); err == nil {
+		if _, err := d.check(doc, owner, 1); err == nil {
 			t.Errorf("%v passes", doc)
 		}
 	}
@@ -67,6 +74,37 @@ func TestDocuments(t *testing.T) {
 	}
 	if _, err := d.check(p, "poison", 1<<40); err == nil {
 		t.Error("poison passes for a document")
+	}
+}
+
+// TestPages: the lists of the pages are that of the document.
+func TestPages(t *testing.T) {
+	d := newDocuments(7)
+	type page struct {
+		Step  int64             `json:"step"`
+		Next  string            `json:"next"`
+		Rows  []json.RawMessage `json:"rows"`
+		Owner string            `json:"owner"`
+	}
+	read := func(text []byte) (p page) {
+		t.Helper()
+		if err := json.Unmarshal(text, &p); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	for step := int64(1); step <= 100; step++ {
+		want := read(d.text(paged, step))
+		got := read(d.page(step, 1))
+		for next := 2; next <= pages; next++ {
+			got.Rows = append(got.Rows, read(d.page(step, next)).Rows...)
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Fatalf("the pages of step %d are %+v, want %+v", step, got, want)
+		}
+		if next := read(d.page(step, pages)).Next; next != "" {
+			t.Fatalf("there is a page %s", next)
+		}
 	}
 }
 

@@ -62,20 +62,44 @@ type settings struct {
 	bad        string
 }
 
+// places are where the site shows the documents.
+var places = []struct {
+	path, upstream string
+	formats        []string
+	options        string
+}{
+	{"", "/" + everybody, formats, ""},
+	{"/own", "/own", formats, "forward X-User"},
+	{"/" + selected, "/" + selected, []string{"merge"}, "select /result\n\t\tomit /noise"},
+	{"/" + paged, "/" + paged, []string{"patch"}, "paginate /next {\n\t\t\tparam cursor\n\t\t\tlist /rows\n\t\t\tkey id\n\t\t}"},
+	{"/" + appended, "/" + appended, []string{"patch"}, fmt.Sprintf("since after /step 0\n\t\tappend /events %d id", window)},
+}
+
+var formats = []string{"patch", "merge", "snapshot"}
+
+// pathOf is where an owner's document is.
+func pathOf(owner, format string) string {
+	switch {
+	case owner == everybody:
+		return "/" + format
+	case private(owner):
+		return "/own/" + format
+	default:
+		return "/" + owner + "/" + format
+	}
+}
+
 // caddyfile is the directives of the site.
 func (t *trial) caddyfile() string {
 	var b strings.Builder
 	s := t.settings
-	for _, own := range []string{"", "/own"} {
-		for _, format := range []string{"patch", "merge", "snapshot"} {
-			path, forward := "/doc", ""
-			if own != "" {
-				path, forward = own, "\t\tforward X-User\n"
-			}
-			fmt.Fprintf(&b, "\tpoll_sse %s/%s http://%s%s {\n\t\tformat %s\n%s\t\tinterval %s\n\t\thistory %d\n\t\ttimeout 700ms\n\t\tmax_interval 1s\n\t\tmax_load 100\n\t\tretry 200ms\n\t\theartbeat 1s\n\t\tlinger 2s\n\t\tmax_age 20s\n\t\tstream_close_delay %s\n\t\tmax_body %dKiB\n%s\t}\n",
-				own, format, t.upstream.address, path, format, forward, s.interval, s.history, s.closeDelay, s.maxBody, s.bad)
+	for _, p := range places {
+		for _, format := range p.formats {
+			fmt.Fprintf(&b, "\tpoll_sse %s/%s http://%s%s {\n\t\tformat %s\n\t\t%s\n\t\tinterval %s\n\t\thistory %d\n\t\ttimeout 700ms\n\t\tmax_interval 1s\n\t\tmax_load 100\n\t\tretry 200ms\n\t\theartbeat 1s\n\t\tlinger 2s\n\t\tmax_age 20s\n\t\tstream_close_delay %s\n\t\tmax_body %dKiB\n%s\t}\n",
+				p.path, format, t.upstream.address, p.upstream, format, p.options, s.interval, s.history, s.closeDelay, s.maxBody, s.bad)
 		}
 	}
+	b.WriteString("\t@write method POST\n\trespond @write 204\n")
 	fmt.Fprintf(&b, "\theader Configuration %d\n", s.serial) // makes each another one, and tells which has answered
 	return b.String()
 }
@@ -151,19 +175,25 @@ func (t *trial) populate(seed uint64) {
 	}
 	n := 0
 	for _, w := range wires {
-		for _, format := range []string{"patch", "merge", "snapshot"} {
+		for _, format := range formats {
 			for _, zipped := range []bool{false, true} {
-				add(w, format, zipped, steady, "everybody")
-				add(w, format, zipped, returning, "everybody")
+				add(w, format, zipped, steady, everybody)
+				add(w, format, zipped, returning, everybody)
 			}
 			n++
-			add(w, format, n%2 == 0, steady, []string{"alice", "bob"}[n%2])
+			add(w, format, n%2 == 0, steady, []string{alice, bob}[n%2])
 		}
-		add(w, "patch", false, slow, "everybody")
-		add(w, "snapshot", true, slow, "everybody")
-		add(w, "patch", n%2 == 0, asking, "everybody")
-		add(w, "merge", true, asking, "bob")
+		add(w, "patch", false, slow, everybody)
+		add(w, "snapshot", true, slow, everybody)
+		add(w, "patch", n%2 == 0, asking, everybody)
+		add(w, "merge", true, asking, bob)
+		add(w, "merge", n%2 == 0, []string{steady, returning}[n%2], selected)
+		add(w, "patch", n%2 == 0, []string{steady, returning}[n%2], paged)
+		add(w, "patch", n%2 == 0, []string{returning, steady}[n%2], appended)
 	}
+	add(http2, "merge", true, asking, selected)
+	add(http1, "patch", false, asking, paged)
+	add(https1, "patch", true, asking, appended)
 }
 
 // watch looks for clients that wait for what does not come: an answer, or any
@@ -314,6 +344,21 @@ var disturbances = []struct {
 		err := t.reload(http.StatusBadRequest)
 		t.settings, t.kept = was, kept
 		return err
+	}},
+	{"writes", func(t *trial) error {
+		// Each makes its document polled at once.
+		for range 20 {
+			owner := []string{everybody, alice, selected, paged, appended}[t.rng.IntN(5)]
+			format := "patch"
+			if owner == selected {
+				format = "merge"
+			}
+			if err := t.server.write(pathOf(owner, format), owner); err != nil {
+				return err
+			}
+			time.Sleep(time.Duration(t.rng.IntN(60)) * time.Millisecond)
+		}
+		return nil
 	}},
 	{"SIGTERM", func(t *trial) error { return t.again(syscall.SIGTERM) }},
 	{"SIGTERM during a reload", func(t *trial) error {

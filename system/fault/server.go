@@ -156,6 +156,26 @@ func (s *server) reload() (status int, answer string) {
 	return resp.StatusCode, string(text)
 }
 
+// write posts something to a document, in a user's name.
+func (s *server) write(path, user string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+s.plain+path, strings.NewReader("{}"))
+	if err != nil {
+		panic(err)
+	}
+	req.Header.Set("X-User", user)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("a write: %w", err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusNoContent {
+		return fmt.Errorf("a write to %s is answered with %s", path, resp.Status)
+	}
+	return nil
+}
+
 // end sends a signal and waits for the process to end.
 func (s *server) end(signal os.Signal) {
 	s.setRunning(false)

@@ -15,6 +15,10 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"golang.org/x/text/encoding/simplifiedchinese"
+	"golang.org/x/text/encoding/unicode"
 )
 
 // upstream is the legacy API. It gives each poll a step of the owner's
@@ -88,15 +92,26 @@ func (u *upstream) newest(owner string) int64 {
 }
 
 func (u *upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	owner := "everybody"
-	if r.URL.Path == "/own" {
+	owner := strings.TrimPrefix(r.URL.Path, "/")
+	if owner == "own" {
 		owner = r.Header.Get("X-User")
 	}
-	u.mu.Lock()
-	if !u.frozen.Load() && u.rng.IntN(4) > 0 || u.steps[owner] == 0 {
-		u.steps[owner]++
+	// A cursor leads to the next page of the step that the page before is of.
+	var step int64
+	var page int
+	cursor := r.URL.Query().Get("cursor")
+	if cursor != "" {
+		if _, err := fmt.Sscanf(cursor, "%d.%d", &step, &page); err != nil || step > u.newest(owner) || page < 2 || page > pages {
+			u.verdict.problem(protocolError, "the upstream is asked for the page %q", cursor)
+		}
 	}
-	step := u.steps[owner]
+	u.mu.Lock()
+	if cursor == "" {
+		if !u.frozen.Load() && u.rng.IntN(4) > 0 || u.steps[owner] == 0 {
+			u.steps[owner]++
+		}
+		step, page = u.steps[owner], 1
+	}
 	fails := int64(u.rng.IntN(100)) < u.failing.Load()
 	choice := u.rng.Uint64()
 	u.mu.Unlock()
@@ -110,24 +125,46 @@ func (u *upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		case choice%5 == 0 && !u.frozen.Load():
 			time.Sleep(time.Duration(choice>>8%80) * time.Millisecond)
 		}
-		u.good(w, r, owner, step, choice>>20)
+		var text []byte
+		switch owner {
+		case selected:
+			text = wrapped(u.documents.text(owner, step), choice>>10)
+		case paged:
+			text = u.documents.page(step, page)
+		case appended:
+			after, err := strconv.ParseInt(r.URL.Query().Get("after"), 10, 64)
+			if err != nil || after > step {
+				u.verdict.problem(protocolError, "the upstream is asked with %q for what is new at step %d", r.URL.RawQuery, step)
+			}
+			text = u.documents.events(step, after)
+		default:
+			text = u.documents.text(owner, step)
+		}
+		u.good(w, r, fmt.Sprintf(`"%s-%d"`, owner, step), text, choice>>20)
 		return
 	}
 	f := faults[choice%uint64(len(faults))]
-	if f.private && owner == "everybody" {
+	if f.private && !private(owner) {
 		f = faults[0]
 	}
 	u.verdict.count("fault: " + f.name)
 	f.serve(u, w, r)
 }
 
-// good answers with a step in one of the forms that a good upstream uses.
-func (u *upstream) good(w http.ResponseWriter, r *http.Request, owner string, step int64, choice uint64) {
-	text := u.documents.text(owner, step)
+// wrapped is an answer of which the document is a part, beside what is of no
+// interest.
+func wrapped(text []byte, choice uint64) []byte {
+	if text[0] == '{' {
+		text = fmt.Appendf(nil, `{"noise":%d,%s`, choice%7, text[1:])
+	}
+	return fmt.Appendf(nil, `{"took":%d,"result":%s,"noise":%d}`, choice%5, text, choice%3)
+}
+
+// good answers with a text in one of the forms that a good upstream uses.
+func (u *upstream) good(w http.ResponseWriter, r *http.Request, tag string, text []byte, choice uint64) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	if choice%2 == 0 {
-		tag := fmt.Sprintf(`"%s-%d"`, owner, step)
 		h.Set("ETag", tag)
 		if r.Header.Get("If-None-Match") == tag {
 			w.WriteHeader(http.StatusNotModified)
@@ -136,7 +173,7 @@ func (u *upstream) good(w http.ResponseWriter, r *http.Request, owner string, st
 		}
 	}
 	accepts := func(coding string) bool { return strings.Contains(r.Header.Get("Accept-Encoding"), coding) }
-	switch choice >> 1 % 8 {
+	switch choice >> 1 % 11 {
 	case 0:
 		var b bytes.Buffer
 		_ = json.Indent(&b, text, "", "\t")
@@ -169,9 +206,22 @@ func (u *upstream) good(w http.ResponseWriter, r *http.Request, owner string, st
 		}
 	case 6:
 		h.Set("Connection", "close")
+	case 7:
+		if accepts("zstd") {
+			h.Set("Content-Encoding", "zstd")
+			text = zstdEncoder.EncodeAll(text, nil)
+		}
+	case 8:
+		h.Set("Content-Type", "application/json; charset=gb18030")
+		text, _ = simplifiedchinese.GB18030.NewEncoder().Bytes(text)
+	case 9:
+		text, _ = unicode.UTF16(unicode.BigEndian, unicode.UseBOM).NewEncoder().Bytes(text)
 	}
 	_, _ = w.Write(text)
 }
+
+// zstdEncoder is for any goroutine.
+var zstdEncoder, _ = zstd.NewWriter(nil)
 
 func gzipped(text []byte) []byte {
 	var b bytes.Buffer
