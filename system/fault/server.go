@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -43,7 +44,11 @@ type server struct {
 	ends              int       // of processes so far
 	exiting           bool      // one is ending
 	running           bool
+	reloads           []span
 }
+
+// span is a time from one moment to another.
+type span struct{ begun, ended time.Time }
 
 // build compiles Caddy with the module, with the race detector if told so.
 func build(dir string, race bool) (string, error) {
@@ -137,6 +142,12 @@ func (s *server) exits() (ends int, exiting bool) {
 
 // reload loads the configuration as it is to be now and returns the answer.
 func (s *server) reload() (status int, answer string) {
+	begun := time.Now()
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.reloads = append(s.reloads, span{begun, time.Now()})
+	}()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+s.admin+"/load", strings.NewReader(s.caddyfile()))
@@ -174,6 +185,16 @@ func (s *server) write(path, user string) error {
 		return fmt.Errorf("a write to %s is answered with %s", path, resp.Status)
 	}
 	return nil
+}
+
+// reloading reports whether a configuration was loaded about that time.
+func (s *server) reloading(at time.Time) bool {
+	const about = 2 * time.Second
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.reloads, func(r span) bool {
+		return at.After(r.begun.Add(-about)) && at.Before(r.ended.Add(about))
+	})
 }
 
 // end sends a signal and waits for the process to end.
