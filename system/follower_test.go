@@ -254,7 +254,8 @@ func (f *follower) take(e judge.Event) error {
 }
 
 // await waits until ready returns true. It calls ready after every event, with
-// the follower locked.
+// the follower locked. A follower that gets one version after another may take
+// its time.
 func (f *follower) await(what string, ready func() bool) {
 	f.t.Helper()
 	if err := f.wait(what, ready); err != nil {
@@ -263,11 +264,14 @@ func (f *follower) await(what string, ready func() bool) {
 }
 
 func (f *follower) wait(what string, ready func() bool) error {
-	deadline := time.After(patience)
+	deadline, last := time.After(patience), ""
 	for {
 		f.mu.Lock()
-		ok, news, err := ready(), f.news, f.err
+		ok, news, err, id := ready(), f.news, f.err, f.page.ID
 		f.mu.Unlock()
+		if id != last {
+			deadline, last = time.After(patience), id
+		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", f.name, err)
 		}
