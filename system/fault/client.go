@@ -409,6 +409,7 @@ func (c *client) askForDocument(ctx context.Context, req *http.Request, cancel c
 		return 0, err
 	}
 	c.verdict.count(fmt.Sprintf("answers with %d to clients", resp.StatusCode))
+	c.tell("%d of configuration %s, asked for with If-None-Match %q, Prefer %q", resp.StatusCode, resp.Header.Get("Configuration"), req.Header.Get("If-None-Match"), req.Header.Get("Prefer"))
 	pause := 50 * time.Millisecond
 	switch resp.StatusCode {
 	case 200:
@@ -420,7 +421,7 @@ func (c *client) askForDocument(ctx context.Context, req *http.Request, cancel c
 		}
 		var bad *breach
 		if errors.As(err, &bad) {
-			c.verdict.problem(bad.kind, "%s: %v", c, err)
+			c.verdict.problem(bad.kind, "%s: %v\n%s", c, err, strings.Join(c.story, "\n"))
 		}
 		c.etag = resp.Header.Get("ETag")
 	case 304:

@@ -213,15 +213,8 @@ func (t *trial) watch(ctx context.Context) {
 		for _, c := range t.clients {
 			waits, from := c.silence()
 			const giveUp = 3 * time.Second
-			if c.unanswered(waits) && time.Since(from) > giveUp && t.server.reloading(from) {
-				// quic-go's server forgets a connection that it has accepted at
-				// the moment in which a reload ends it, and nobody serves it or
-				// tells the client: so does Caddy without this module.
-				t.count("connections of HTTP/3 that were given up, as a reload had them forgotten")
-				c.drop()
-				continue
-			}
-			if from.Before(since) {
+			switch quiet := time.Since(from); {
+			case from.Before(since):
 				if from = since; waits != "" && c.wire == http3w && time.Since(since) > giveUp {
 					// Nothing tells a client of HTTP/3 that the process at the
 					// other end is another one.
@@ -229,6 +222,13 @@ func (t *trial) watch(ctx context.Context) {
 					c.drop()
 					continue
 				}
+			case quiet > giveUp && c.unanswered(waits) && t.server.reloading(from):
+				// quic-go's server forgets a connection that it has accepted at
+				// the moment in which a reload ends it, and nobody serves it or
+				// tells the client: so does Caddy without this module.
+				t.count("connections of HTTP/3 that were given up, as a reload had them forgotten")
+				c.drop()
+				continue
 			}
 			if waits != "" && time.Since(from) > patience {
 				t.problem(hang, "%s waits for %s for %s", c, waits, time.Since(from).Round(time.Second))
