@@ -48,7 +48,6 @@ type client struct {
 	heard  time.Time
 	waits  string             // what for, "" for nothing
 	cancel context.CancelFunc // of its request
-	served bool               // there was an answer over its connection
 }
 
 func (c *client) String() string {
@@ -86,9 +85,6 @@ func (c *client) connectAnew() {
 		c.release()
 	}
 	c.t, c.base, c.release = c.server.transport(c.wire, c.behaviour == slow)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.served = false
 }
 
 // tell adds a line to the story of the client, which is written down if it is
@@ -181,24 +177,10 @@ func (c *client) do(req *http.Request, cancel context.CancelFunc) (*http.Respons
 	c.mu.Lock()
 	c.cancel = cancel
 	c.mu.Unlock()
-	c.hear(anAnswer)
+	c.hear("an answer")
 	resp, err := c.t.RoundTrip(req)
 	c.hear("")
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.served = c.served || err == nil
 	return resp, err
-}
-
-// anAnswer is what a client waits for that has sent a request.
-const anAnswer = "an answer"
-
-// unanswered reports whether the client has a connection of HTTP/3 over which
-// nothing was answered yet, and waits for that.
-func (c *client) unanswered(waits string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.wire == http3w && waits == anAnswer && !c.served
 }
 
 // follow reads one event stream.

@@ -222,7 +222,7 @@ func (t *trial) watch(ctx context.Context) {
 					c.drop()
 					continue
 				}
-			case quiet > giveUp && c.unanswered(waits) && t.server.reloading(from):
+			case quiet > giveUp && c.wire == http3w && waits == "an answer" && t.server.reloading(from):
 				// quic-go's server forgets a connection that it has accepted at
 				// the moment in which a reload ends it, and nobody serves it or
 				// tells the client: so does Caddy without this module.
