@@ -16,6 +16,7 @@ func (h *Handler) admission(r *http.Request, request [32]byte, stream, returning
 		claim:          h.claim,
 		client:         network(client),
 		request:        request,
+		running:        h.engine.started.Load(),
 		returning:      returning,
 		stream:         stream,
 		shared:         !h.request.PerClient(),

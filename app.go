@@ -69,9 +69,9 @@ type App struct {
 	handlers []*Handler                   // that are always on
 	all      []*Handler
 	held     []*subscription
-	before   uint64 // what engine.started was
-	joined   bool   // the cluster
-	err      error  // reported by Validate
+	before   *generation // what engine.started was
+	joined   bool        // the cluster
+	err      error       // reported by Validate
 
 	emit        func(event)
 	queue       *eventQueue // from Start on
@@ -165,7 +165,7 @@ func (a *App) take(h *Handler) {
 
 // Start implements caddy.App.
 func (a *App) Start() error {
-	a.before = a.engine.started.Swap(a.generation.number)
+	a.before = a.engine.started.Swap(a.generation)
 	if c := a.generation.cluster; c != nil {
 		if _, err := a.engine.pool.clusters.join(c); err != nil {
 			return errors.Join(err, a.Stop())
@@ -222,7 +222,7 @@ const spareDescriptors = 512
 // Stop implements caddy.App.
 func (a *App) Stop() error {
 	// If another app of this configuration cannot start, the old one stays.
-	a.engine.started.CompareAndSwap(a.generation.number, a.before)
+	a.engine.started.CompareAndSwap(a.generation, a.before)
 	a.engine.app.CompareAndSwap(a, a.appBefore)
 	a.appBefore = nil
 	if a.queue != nil {

@@ -21,6 +21,9 @@ func (e *engine) newGeneration() *generation {
 	return &generation{number: e.generations.Add(1), uses: make(map[use]struct{})}
 }
 
+// olderThan reports whether a configuration, nil for none, is newer than g.
+func (g *generation) olderThan(o *generation) bool { return o != nil && g.number < o.number }
+
 // claim is what one handler asks of every source that it holds or subscribes
 // to. None of it decides the document, so none of it is part of a source's key.
 type claim struct {

@@ -21,11 +21,11 @@ type engine struct {
 	pool        *pool
 	delivery    *delivery.Server
 	names       nameTable
-	generations atomic.Uint64       // how many have begun
-	started     atomic.Uint64       // number of the newest one that runs; a reload starts it before it stops the old one
-	app         atomic.Pointer[App] // of the newest configuration that has started
-	drained     atomic.Bool         // this node is to get no more readers
-	warned      sync.Map            // names about whose proxy the log has a warning
+	generations atomic.Uint64              // how many have begun
+	started     atomic.Pointer[generation] // the newest one that runs; a reload starts it before it stops the old one; nil: there was none
+	app         atomic.Pointer[App]        // of the newest configuration that has started
+	drained     atomic.Bool                // this node is to get no more readers
+	warned      sync.Map                   // names about whose proxy the log has a warning
 
 	exit    chan struct{} // closed when the process exits
 	endOnce sync.Once

@@ -58,6 +58,7 @@ func newShared(s *source, c *claim, clusters *clusterTable) *shared {
 
 func (o *shared) run(ctx context.Context) {
 	defer o.log.Stop()
+	defer func() { o.poller.succession.yield(false) }() // of what is left by then
 	node, err := o.clusters.join(o.config)
 	if err != nil {
 		o.environment.Load().logger.Error("cannot join the cluster; this node polls for itself", zap.Error(err))
@@ -132,6 +133,8 @@ func (o *shared) tell(turn *member.Turn, begun time.Time) {
 
 // Show implements member.Source.
 func (o *shared) Show(s member.State, text []byte) error {
+	o.showing <- struct{}{}
+	defer func() { <-o.showing }()
 	if o.yields.Load() > 0 && s.Status == 0 {
 		return nil // a source that takes the place of this one must not have shown less
 	}

@@ -103,7 +103,9 @@ func (p *poller) run(ctx context.Context, d *differ, l *feed.Log, poke <-chan st
 		if got.Body == nil {
 			record.Outcome = outcomeNotModified
 		}
+		p.source.showing <- struct{}{}
 		if err == nil && p.source.yields.Load() > 0 {
+			<-p.source.showing
 			// A source that takes the place of this one has asked, too. What it
 			// shows must not be older than what was seen here.
 			p.client.Discard()
@@ -129,6 +131,7 @@ func (p *poller) run(ctx context.Context, d *differ, l *feed.Log, poke <-chan st
 			p.client.Commit(got)
 			p.silent = time.Time{}
 			if p.succession != nil && !p.succeed(o.begun, d, l, &out) {
+				<-p.source.showing
 				p.note(record, span)
 				continue // at once, with a poll that begins now
 			}
@@ -158,6 +161,7 @@ func (p *poller) run(ctx context.Context, d *differ, l *feed.Log, poke <-chan st
 		}
 		out.Late = p.schedule.late(planned)
 		l.Publish(out)
+		<-p.source.showing
 		p.turn.tell(p, &pace, o.begun, planned)
 		if out.Denial != nil {
 			return

@@ -122,13 +122,14 @@ type place struct {
 
 // admission is what one subscriber asks of the pool.
 type admission struct {
-	claim          *claim     // of its handler
-	client         netip.Addr // its address; the invalid one stands for all that have none
-	request        [32]byte   // upstream.Request.Key without settings
-	returning      bool       // presents the id of a stream that ended
-	shared         bool       // clients decide no part of the upstream request
-	stream         bool       // not a request for the document
-	uncounted      bool       // the address stands for many clients: maxPerClient does not count
+	claim          *claim      // of its handler
+	client         netip.Addr  // its address; the invalid one stands for all that have none
+	request        [32]byte    // upstream.Request.Key without settings
+	returning      bool        // presents the id of a stream that ended
+	running        *generation // the newest configuration that runs; nil: there is none
+	shared         bool        // clients decide no part of the upstream request
+	stream         bool        // not a request for the document
+	uncounted      bool        // the address stands for many clients: maxPerClient does not count
 	maxSources     int
 	maxSubscribers int
 	maxPerClient   int
@@ -162,6 +163,9 @@ func (p *pool) subscribe(key [32]byte, at admission, make func(*counters) *sourc
 		return nil, err
 	}
 	n := p.find(key, at.claim)
+	if n == nil {
+		n = p.successor(at)
+	}
 	if n != nil && n.source.log.DeniedBefore(now.Add(-deniedFor)) {
 		p.remove(n)
 		n = nil

@@ -274,7 +274,7 @@ func (h *Handler) closeAtExit(w http.ResponseWriter, r *http.Request) {
 	select {
 	case <-h.streamOptions().Reload:
 	default:
-		if !caddy.Exiting() && h.claim.generation.number >= h.engine.started.Load() {
+		if !caddy.Exiting() && !h.claim.generation.olderThan(h.engine.started.Load()) {
 			return
 		}
 	}

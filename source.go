@@ -30,8 +30,10 @@ type source struct {
 	account     atomic.Pointer[account] // whom polls are charged to
 	changed     chan struct{}           // holds at most one note that upkeep has changed
 	// yields counts the sources that are about to take the place of this one.
-	// While there are any, it shows nothing new.
-	yields atomic.Int32
+	// While there are any, it shows nothing new. It is read and what follows from
+	// it shown while showing, which has room for one, is full.
+	yields  atomic.Int32
+	showing chan struct{}
 
 	readers atomic.Int64 // open streams
 	paused  atomic.Bool  // by the admin API
@@ -52,6 +54,7 @@ func newSource(req *upstream.Request, reading Reading, c *claim, total *counters
 		log:     feed.New(c.history, time.Now()),
 		changed: make(chan struct{}, 1),
 		poke:    make(chan struct{}, 1),
+		showing: make(chan struct{}, 1),
 		claim:   c,
 		done:    make(chan struct{}),
 	}
@@ -133,6 +136,12 @@ func (s *source) pollNow(ctx context.Context) {
 	case s.poke <- struct{}{}:
 	default:
 	}
+}
+
+// settle waits until the source has shown what it is about to show.
+func (s *source) settle() {
+	s.showing <- struct{}{}
+	<-s.showing
 }
 
 // close stops the poller and waits for it.

@@ -1,6 +1,7 @@
 package pollsse
 
 import (
+	"slices"
 	"time"
 
 	"github.com/pollsse/caddy-poll-sse/internal/feed"
@@ -21,6 +22,10 @@ type succession struct {
 // false if the poll that began at begun may be older than what they have shown;
 // they then show nothing until yield(false).
 func (s *succession) take(begun time.Time) (feed.Past, bool) {
+	s.yield(true)
+	for _, n := range s.before {
+		n.source.settle()
+	}
 	s.pool.mu.Lock()
 	defer s.pool.mu.Unlock()
 	for _, n := range s.before {
@@ -33,7 +38,6 @@ func (s *succession) take(begun time.Time) (feed.Past, bool) {
 			return feed.Past{}, false
 		}
 	}
-	s.yield(true)
 	for _, n := range s.before {
 		if n.source.log.ConfirmedAfter(begun) {
 			return feed.Past{}, false
@@ -74,6 +78,25 @@ func (s *succession) yield(on bool) {
 	for _, n := range s.before {
 		n.source.yields.Add(by)
 	}
+}
+
+// successor returns the source that has the place of the one that a request to an
+// older configuration asks for: another one beside it could be ahead of it, and the
+// client would go back with its next request. It returns nil if there is none. The
+// pool's mutex is held.
+func (p *pool) successor(at admission) *entry {
+	if !at.claim.generation.olderThan(at.running) {
+		return nil
+	}
+	if _, unchanged := at.running.uses[at.claim.use]; unchanged {
+		return nil
+	}
+	for _, n := range slices.Backward(p.byRequest[at.request]) {
+		if _, named := n.names[at.claim.name]; named && at.running.has(n) {
+			return n
+		}
+	}
+	return nil
 }
 
 // stays reports whether there are streams that stay with the source when another

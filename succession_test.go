@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -12,6 +13,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/pollsse/caddy-poll-sse/internal/feed"
 )
@@ -245,6 +248,121 @@ func TestSuccessorIsNeverOlder(t *testing.T) {
 			t.Errorf("%d sources", poolSize(t))
 		}
 		audit(t)
+	})
+}
+
+// TestOldConfigurationUsesTheSuccessor: a request that reaches the old
+// configuration, after a source of the new one has taken over, gets what that
+// shows. If it had a source polled for itself, that could be ahead, and its
+// client would go back with its next request.
+func TestOldConfigurationUsesTheSuccessor(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		old := newRig(t, &Handler{Schedule: Schedule{Interval: 10 * second}, Streaming: Streaming{StreamCloseDelay: second}})
+		counting(old.up, 0)
+		c := old.stream()
+		next := old.reload(&Handler{Schedule: Schedule{Interval: 10 * second}, Reading: Reading{MaxBody: 1 << 20}})
+		testEngine(t).started.Store(next.claim.generation)
+		d := next.stream()
+		time.Sleep(5 * time.Second)
+		c.next()
+		d.next()
+		if !c.ended() || poolSize(t) != 1 {
+			t.Fatalf("ended %v, %d sources: want the new one alone", c.ended(), poolSize(t))
+		}
+		before, after := &replica{t: t}, &replica{t: t}
+		late, then := old.stream(), next.stream()
+		was, is := numbers(t, before, late.next()), numbers(t, after, then.next())
+		if !slices.Equal(was, is) || len(is) != 1 || poolSize(t) != 1 {
+			t.Errorf("the old configuration shows %v, the new one %v after that, from %d sources", was, is, poolSize(t))
+		}
+		d.close()
+		late.close()
+		then.close()
+		wait(time.Minute)
+		if poolSize(t) != 0 {
+			t.Errorf("%d sources without readers", poolSize(t))
+		}
+	})
+}
+
+// TestUnchangedBesideASuccessor: a request that reaches the old configuration
+// gets its own source, if the new configuration has that, too.
+func TestUnchangedBesideASuccessor(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		a := newRig(t, &Handler{Name: "n", Schedule: Schedule{Interval: second}})
+		b := newRig(t, &Handler{Name: "n", Schedule: Schedule{Interval: second}, Reading: Reading{MaxBody: 1 << 20}})
+		sameConfiguration(a, b)
+		a.up.set(doc(0))
+		a2 := a.reload(&Handler{Schedule: Schedule{Interval: second}, Reading: Reading{MaxBody: 2 << 20}}) // changed
+		b2 := b.reload(&Handler{Schedule: Schedule{Interval: second}, Reading: Reading{MaxBody: 1 << 20}}) // the same
+		sameConfiguration(a2, b2)
+		testEngine(t).started.Store(a2.claim.generation)
+		a2.stream()
+		b.stream().expect(`status {"state":"live"…`, "snapshot …")
+		if poolSize(t) != 2 {
+			t.Errorf("%d sources, want 2", poolSize(t))
+		}
+	})
+}
+
+// blocking is a log that stops whoever writes a certain line for a while.
+type blocking struct {
+	zapcore.LevelEnabler
+	line string
+	time.Duration
+}
+
+func (b blocking) With([]zapcore.Field) zapcore.Core { return b }
+func (b blocking) Check(e zapcore.Entry, to *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	return to.AddCore(e, b)
+}
+func (b blocking) Write(e zapcore.Entry, _ []zapcore.Field) error {
+	if strings.Contains(e.Message, b.line) {
+		time.Sleep(b.Duration)
+	}
+	return nil
+}
+func (blocking) Sync() error { return nil }
+
+// TestSuccessorWaitsForWhatIsAboutToBeShown: the old source has a newer document
+// than the first one of the new source, and is about to show it.
+func TestSuccessorWaitsForWhatIsAboutToBeShown(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		old := newRig(t, &Handler{Schedule: Schedule{Interval: second}, Streaming: Streaming{StreamCloseDelay: endless}})
+		counting(old.up, 0)
+		c, page := old.stream(), &replica{t: t}
+		seen := numbers(t, page, c.next())
+		old.up.set("not JSON")
+		wait(3 * time.Second)
+		// The next good poll has its source log that, which takes time.
+		counting(old.up, 0)
+		var source *source
+		for _, n := range testEngine(t).pool.entries {
+			source = n.source
+		}
+		env := *source.environment.Load()
+		env.logger = zap.New(blocking{zapcore.InfoLevel, "is back", 2 * time.Second})
+		source.environment.Store(&env)
+		next := old.reload(&Handler{Schedule: Schedule{Interval: second}, Reading: Reading{MaxBody: 1 << 20}})
+		behind := &fakeUpstream{}
+		counting(behind, 1500*time.Millisecond)
+		next.claim.environment.transport = behind
+		d, moved := next.stream(), &replica{t: t}
+		wait(100 * time.Millisecond)
+		source.pollNow(t.Context())
+		wait(1500 * time.Millisecond)
+		seen = append(seen, numbers(t, page, c.next())...)
+		for _, n := range numbers(t, moved, d.next()) {
+			t.Errorf("the new source shows %d while the old one is about to show something newer; the old one has shown %v", n, seen)
+		}
+		wait(10 * time.Second)
+		seen = append(seen, numbers(t, page, c.next())...)
+		if is := numbers(t, moved, d.next()); len(is) == 0 || is[0] < seen[len(seen)-1] {
+			t.Errorf("the new source shows %v after %v", is, seen)
+		}
 	})
 }
 
