@@ -5,8 +5,9 @@ import (
 	"regexp"
 )
 
-// raceReport is what the race detector writes of one race.
-var raceReport = regexp.MustCompile(`(?s)={18}\nWARNING: DATA RACE\n.*?\n={18}\n`)
+// raceReport is what the race detector writes of one race. A line of the log may
+// come between its first and its second.
+var raceReport = regexp.MustCompile(`(?s)(?:={18}\n)?WARNING: DATA RACE\n.*?\n={18}\n`)
 
 // Crash looks in a process's log for what none may write: a race, a panic, or a
 // message of a bug. It returns the log from there on, or nothing. Races in which

@@ -16,6 +16,11 @@ func TestForeignRaces(t *testing.T) {
 	if want := "{\"level\":\"info\"}\n{}\n" + own + "{}\n"; string(rest) != want || races != 2 {
 		t.Errorf("%d races of others, and left is\n%s\nwant 2 and\n%s", races, rest, want)
 	}
+	// The process goes on to log while the detector writes.
+	torn := strings.Replace(caddys, "WARNING", "{}\nWARNING", 1)
+	if rest, races := takeForeignRaces([]byte(torn)); races != 1 || strings.Contains(string(rest), "DATA RACE") {
+		t.Errorf("%d races of others in a report with a line of the log in it; left is\n%s", races, rest)
+	}
 	if rest, races := takeForeignRaces([]byte(caddys[:len(caddys)-4])); races != 0 || !strings.Contains(string(rest), "DATA RACE") {
 		t.Error("a report without an end is taken for another's")
 	}
