@@ -352,7 +352,8 @@ func (n *entry) pollByAdmin(w http.ResponseWriter) error {
 	return nil
 }
 
-// pause stops the polls of a source until it is resumed or the process ends.
+// pause stops the polls of a source until it is resumed or ends, linger after its last
+// subscriber: the next one makes another source, which polls.
 func (n *entry) pause(w http.ResponseWriter) error { return n.setPaused(w, true) }
 
 func (n *entry) resume(w http.ResponseWriter) error { return n.setPaused(w, false) }

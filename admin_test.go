@@ -192,6 +192,43 @@ func TestAdminPages(t *testing.T) {
 }
 
 // TestAdminStreams: who is furthest behind, and no address unless it is configured.
+// TestResumeObeysRetryAfter: to pause and resume polls no sooner than the upstream
+// wants, and then says why there is no document.
+func TestResumeObeysRetryAfter(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		r := newRig(t, &Handler{Schedule: Schedule{Interval: second}})
+		r.up.answer(answers(503, "", "Retry-After", "600"))
+		c := r.stream()
+		wait(time.Second)
+		id := listed(testEngine(t).pool)[0].ID
+		if w := admin(t, "POST", "/poll_sse/sources/"+id+"/poll", nil); w.Code != 429 {
+			t.Errorf("poll: %d", w.Code)
+		}
+		for range 5 {
+			admin(t, "POST", "/poll_sse/sources/"+id+"/pause", nil)
+			wait(100 * time.Millisecond)
+			if row := listed(testEngine(t).pool)[0]; row.Reason != reasonPaused {
+				t.Errorf("the reason is %s while it is paused", row.Reason)
+			}
+			admin(t, "POST", "/poll_sse/sources/"+id+"/resume", nil)
+			wait(100 * time.Millisecond)
+			if row := listed(testEngine(t).pool)[0]; row.Reason != upstream.ReasonStatus {
+				t.Errorf("the reason is %s after it was resumed", row.Reason)
+			}
+		}
+		wait(590 * time.Second)
+		if n := r.up.count(); n != 1 {
+			t.Errorf("%d polls within Retry-After", n)
+		}
+		wait(20 * time.Second)
+		if n := r.up.count(); n != 2 {
+			t.Errorf("%d polls after Retry-After, want 2", n)
+		}
+		c.next()
+	})
+}
+
 func TestAdminStreams(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRig(t, &Handler{Upstream: "http://h/x", Name: "streams", Streaming: Streaming{Compress: "off"}})

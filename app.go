@@ -69,14 +69,16 @@ type App struct {
 	handlers []*Handler                   // that are always on
 	all      []*Handler
 	held     []*subscription
-	before   *generation // what engine.started was
+	started  bool        // and perhaps stopped since
+	before   *generation // what engine.started was; nil once that has ended
+	drained  bool        // what engine.drained was
 	joined   bool        // the cluster
 	err      error       // reported by Validate
 
 	emit        func(event)
 	queue       *eventQueue // from Start on
 	queueBefore *eventQueue
-	appBefore   *App
+	appBefore   *App // nil once it has ended
 	logger      *zap.Logger
 }
 
@@ -165,7 +167,9 @@ func (a *App) take(h *Handler) {
 
 // Start implements caddy.App.
 func (a *App) Start() error {
-	a.before = a.engine.started.Swap(a.generation)
+	a.started = true
+	a.before, a.appBefore = a.engine.started.Swap(a.generation), a.engine.app.Swap(a)
+	a.drained = a.engine.drained.Swap(false)
 	if c := a.generation.cluster; c != nil {
 		if _, err := a.engine.pool.clusters.join(c); err != nil {
 			return errors.Join(err, a.Stop())
@@ -173,8 +177,6 @@ func (a *App) Start() error {
 		a.joined = true
 	}
 	a.engine.pool.announce(a.limits)
-	a.engine.drained.Store(false)
-	a.appBefore = a.engine.app.Swap(a)
 	if a.emit != nil {
 		a.queue = newEventQueue()
 		a.queue.start(a.emit, a.logger)
@@ -184,11 +186,19 @@ func (a *App) Start() error {
 		a.logger.Error("polls are not traced", zap.Error(err))
 	}
 	a.tell()
+	if err := a.hold(); err != nil {
+		return errors.Join(err, a.Stop())
+	}
+	return nil
+}
+
+// hold holds the sources of what is always on.
+func (a *App) hold() error {
 	for _, h := range a.handlers {
 		// Validate has seen to it that there is nothing to expand.
 		req, err := h.request.Expand(func(string) (string, bool) { return "", false }, &http.Request{Header: http.Header{}})
 		if err != nil {
-			return errors.Join(err, a.Stop())
+			return err
 		}
 		a.held = append(a.held, a.engine.pool.hold(req.Key(h.readingKey), req.Key(nil), h.claim, func(total *counters) *source {
 			return newSource(req, h.Reading, h.claim, total)
@@ -219,12 +229,15 @@ func (a *App) tell() {
 // logs, the connections of other sites.
 const spareDescriptors = 512
 
-// Stop implements caddy.App.
-func (a *App) Stop() error {
-	// If another app of this configuration cannot start, the old one stays.
-	a.engine.started.CompareAndSwap(a.generation, a.before)
+// Stop implements caddy.App. The configuration ends, as a newer one or none has taken
+// over, or it is given up, as another one of its apps could not start.
+func (a *App) Stop() (err error) {
+	failed := a.engine.started.CompareAndSwap(a.generation, a.before) && a.before != nil
 	a.engine.app.CompareAndSwap(a, a.appBefore)
-	a.appBefore = nil
+	if newest := a.engine.app.Load(); newest != nil && newest.appBefore == a {
+		newest.before, newest.appBefore, newest.queueBefore = nil, nil, nil // nobody goes back to them
+	}
+	a.before, a.appBefore = nil, nil
 	if a.queue != nil {
 		a.engine.pool.events.CompareAndSwap(a.queue, a.queueBefore)
 		a.queue.stop(a.logger)
@@ -234,17 +247,52 @@ func (a *App) Stop() error {
 		s.unsubscribe(0)
 	}
 	a.held = nil
-	a.engine.pool.retire(a.generation)
+	if failed {
+		if a.drained {
+			a.engine.drained.Store(true)
+		}
+		err = a.giveUp()
+	} else {
+		a.engine.pool.retire(a.generation)
+	}
 	if a.joined {
 		a.engine.pool.clusters.leave(a.generation.cluster)
 		a.joined = false
 	}
-	return nil
+	return err
+}
+
+// giveUp lets the configuration before this one go on, as this one could not start.
+func (a *App) giveUp() error {
+	a.engine.pool.abandon(a.generation)
+	running := a.engine.app.Load()
+	if running == nil {
+		return nil
+	}
+	a.engine.pool.announce(running.limits)
+	// Sources of this configuration may have taken the place of those that it holds.
+	held := running.held
+	running.held = nil
+	err := running.hold()
+	for _, s := range held {
+		s.unsubscribe(0)
+	}
+	return err
+}
+
+// Cleanup implements caddy.CleanerUpper. Apps start in any order: if one could not
+// before this one was to, handlers may have had requests all the same.
+func (a *App) Cleanup() error {
+	if a.generation == nil || a.started || !a.engine.pool.isNewest(a.generation) {
+		return nil
+	}
+	return a.giveUp()
 }
 
 // Interface guards.
 var (
-	_ caddy.App         = (*App)(nil)
-	_ caddy.Provisioner = (*App)(nil)
-	_ caddy.Validator   = (*App)(nil)
+	_ caddy.App          = (*App)(nil)
+	_ caddy.Provisioner  = (*App)(nil)
+	_ caddy.Validator    = (*App)(nil)
+	_ caddy.CleanerUpper = (*App)(nil)
 )

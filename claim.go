@@ -9,6 +9,9 @@ type generation struct {
 	// written while they are provisioned, and read from then on.
 	uses    map[use]struct{}
 	cluster *clusterConfig // nil: there is none
+	// failed says that it could not start. Requests may still be on their way to
+	// its handlers. The pool's mutex guards it.
+	failed bool
 }
 
 // use is a name, and what decides the document under it besides the request.
@@ -19,6 +22,18 @@ type use struct {
 
 func (e *engine) newGeneration() *generation {
 	return &generation{number: e.generations.Add(1), uses: make(map[use]struct{})}
+}
+
+// readsOneWay reports whether all handlers of a name read the document in the
+// same way.
+func (g *generation) readsOneWay(name string) bool {
+	ways := 0
+	for u := range g.uses {
+		if u.name == name {
+			ways++
+		}
+	}
+	return ways == 1
 }
 
 // olderThan reports whether a configuration, nil for none, is newer than g.
@@ -32,6 +47,7 @@ type claim struct {
 	environment environment
 	cluster     *clusterConfig // whose nodes share its sources; nil: this one polls them alone
 	document    [32]byte       // digest of what decides the document besides the request, the same on all nodes
+	part        [32]byte       // digest of what says which part of the upstream's document clients see
 	generation  *generation
 	stays       bool // its streams outlive their configuration, and need their source
 }

@@ -73,8 +73,8 @@ const (
 
 // drain answers POST /poll_sse/drain?name=…&over=…: the streams end evenly and
 // resume elsewhere, for a planned stop of one node behind a balancer. Without a
-// name it is for all, and poll_sse_ready answers 503 from then on, until a
-// configuration is loaded; DELETE takes that back.
+// name it is for all, and poll_sse_ready answers 503 from then on, until another
+// configuration has started; DELETE takes that back.
 func (a adminAPI) drain(w http.ResponseWriter, r *http.Request) error {
 	if r.Method == http.MethodDelete {
 		a.engine.drained.Store(false)

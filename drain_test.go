@@ -108,6 +108,30 @@ func TestDrainByOperator(t *testing.T) {
 	})
 }
 
+// TestFailedConfigurationStaysDrained: a drained node that cannot start a new
+// configuration stays drained.
+func TestFailedConfigurationStaysDrained(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		e := testEngine(t)
+		running := &App{engine: e, generation: e.newGeneration(), logger: zap.NewNop()}
+		mustStart(t, running)
+		admin(t, "POST", "/poll_sse/drain", nil)
+		failed := &App{engine: e, generation: e.newGeneration(), logger: zap.NewNop()}
+		mustStart(t, failed)
+		mustStop(t, failed)
+		if !e.drained.Load() {
+			t.Error("it is ready after a configuration that could not start")
+		}
+		next := &App{engine: e, generation: e.newGeneration(), logger: zap.NewNop()}
+		mustStart(t, next)
+		mustStop(t, running)
+		if e.drained.Load() {
+			t.Error("it is drained after a new configuration has started")
+		}
+	})
+}
+
 // TestAnswersAfterADrain: only connections that were there are sent away. A
 // client that comes later keeps its connection, until a configuration is
 // loaded.

@@ -237,3 +237,29 @@ func TestStretchedIntervalsAreTold(t *testing.T) {
 		}
 	})
 }
+
+// TestPausedInTheQueue: a source that is paused while it waits for its turn does not
+// poll.
+func TestPausedInTheQueue(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		slow := newRig(t, &Handler{Upstream: "http://host.test/slow", Schedule: Schedule{Timeout: 60 * second, HostPolls: 1}})
+		counting(slow.up, 20*time.Second)
+		slow.stream()
+		r := newRig(t, &Handler{Upstream: "http://host.test/a", Name: "a", Schedule: Schedule{Interval: second, HostPolls: 1}})
+		c := r.stream()
+		wait(time.Second)
+		source := testEngine(t).pool.all("a")[0].source
+		source.setPaused(true)
+		wait(time.Minute)
+		if n := r.up.count(); n != 0 {
+			t.Errorf("%d polls while it is paused", n)
+		}
+		source.setPaused(false)
+		wait(time.Minute)
+		if n := r.up.count(); n == 0 {
+			t.Error("no poll after it was resumed")
+		}
+		c.next()
+	})
+}

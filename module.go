@@ -462,6 +462,10 @@ func (h *Handler) prepare(repl *caddy.Replacer, g *generation) {
 		panic("BUG: a configuration cannot be written as JSON: " + err.Error())
 	}
 	sum := sha256.Sum256(reading)
+	part, err := json.Marshal([]any{h.Select, h.Omit})
+	if err != nil {
+		panic("BUG: select and omit cannot be written as JSON: " + err.Error())
+	}
 	document, shared := sum, h.shared(g.cluster)
 	if shared != nil {
 		// A reload that changes the cluster, or joins or leaves one, makes
@@ -474,6 +478,7 @@ func (h *Handler) prepare(repl *caddy.Replacer, g *generation) {
 		document:   document,
 		use:        use{h.Name, sum},
 		upkeep:     upkeep{h.schedule(), *h.History, time.Duration(h.Linger)},
+		part:       sha256.Sum256(part),
 		generation: g,
 		stays:      h.StreamCloseDelay < 0,
 	}

@@ -81,6 +81,10 @@ func (p *poller) run(ctx context.Context, d *differ, l *feed.Log, poke <-chan st
 			return
 		}
 		p.waited(host, time.Since(asked), planned.IsZero())
+		if p.source.paused.Load() { // while it waited for its turn
+			host.release(payer)
+			continue
+		}
 		select {
 		case <-poke: // this poll is the answer
 		default:
@@ -181,6 +185,7 @@ func (p *poller) hold(ctx context.Context, l *feed.Log) bool {
 				state = feed.Waiting
 			}
 			l.Publish(feed.Publication{State: state, Reason: reasonPaused, At: time.Now()})
+			p.succession.yield(false) // they are not paused
 		}
 		select {
 		case <-ctx.Done():
@@ -331,8 +336,20 @@ func (p *poller) pause(ctx context.Context, l *feed.Log, pace *pace, next time.T
 	var poked time.Time
 	for {
 		left := feed.Until(next, time.Now())
-		if left <= 0 || p.source.paused.Load() {
+		if left <= 0 {
 			return ctx.Err() == nil
+		}
+		if p.source.paused.Load() {
+			was := l.View().Status
+			if !p.hold(ctx, l) {
+				return false
+			}
+			// To resume is to poll at once, but no sooner than Retry-After says.
+			if next = time.Now(); pace.refused.After(next) {
+				next = pace.refused
+				l.Publish(feed.Publication{State: was.State, Reason: was.Reason, Since: was.Since, At: time.Now()})
+			}
+			continue
 		}
 		timer.Reset(min(left, clockCheck))
 		select {

@@ -41,6 +41,7 @@ type pool struct {
 	entries   map[[32]byte]*entry
 	byRequest map[[32]byte][]*entry // all of them
 	endpoints map[string]*endpoint
+	newest    *generation    // the newest configuration in use so far; nil: there was none
 	closing   sync.WaitGroup // sources on their way out
 	metrics   *metrics
 	others    *counters                  // of the names beyond maxNames
@@ -154,6 +155,8 @@ func (p *pool) subscribe(key [32]byte, at admission, make func(*counters) *sourc
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	e := p.endpoint(at.claim.name)
+	p.note(at.running)
+	p.note(at.claim.generation)
 	now := time.Now()
 	e.expire(now)
 	spot := placeKey{at.client, at.request}
@@ -171,12 +174,16 @@ func (p *pool) subscribe(key [32]byte, at admission, make func(*counters) *sourc
 		n = nil
 	}
 	if n == nil {
-		before := p.predecessors(at.claim, at.request)
+		g := at.claim.generation
+		if g.olderThan(p.newest) && p.newest.has(at.claim.use) {
+			g = p.newest // its readers come to the same source
+		}
+		before := p.predecessors(at.claim, g, at.request)
 		if !p.room(e, at, before) {
 			p.refused(e, refusalReason(errSources))
 			return nil, errSources
 		}
-		n = p.add(key, at, make(e.counters), before)
+		n = p.add(key, at, g, make(e.counters), before)
 	} else {
 		n.source.charge(at)
 	}
@@ -286,13 +293,13 @@ func (e *endpoint) count(client netip.Addr, add tally) {
 	e.clients[client] = t
 }
 
-// add takes in a source and starts it. It is to take the place of those in
-// before. The mutex is held.
-func (p *pool) add(key [32]byte, at admission, s *source, before []*entry) *entry {
+// add takes in a source of a configuration and starts it. It is to take the place
+// of those in before. The mutex is held.
+func (p *pool) add(key [32]byte, at admission, g *generation, s *source, before []*entry) *entry {
 	e := p.endpoint(at.claim.name)
 	n := &entry{
 		source: s, key: key, id: adminID(key), request: at.request, reading: at.claim.reading, endpoint: e, client: at.client,
-		names: make(map[string]struct{}), claims: make(map[*claim]int), generation: at.claim.generation.number,
+		names: make(map[string]struct{}), claims: make(map[*claim]int), generation: g.number,
 	}
 	p.entries[key] = n
 	p.byRequest[n.request] = append(p.byRequest[n.request], n)
@@ -358,14 +365,49 @@ func (n *entry) reckon() {
 	}
 }
 
-// retire forgets that a configuration was the newest, as it has ended: either
-// newer ones have taken over, or it was never in use.
+// retire forgets what a configuration that has ended asked for.
 func (p *pool) retire(g *generation) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, n := range p.entries {
 		if n.generation == g.number && len(n.claims) > 0 {
 			n.generation = 0
+			n.reckon()
+		}
+	}
+}
+
+// note notes a configuration that is in use, nil for none. While a new one starts,
+// its servers may answer before its app runs. The mutex is held.
+func (p *pool) note(g *generation) {
+	if g != nil && !g.failed && (p.newest == nil || p.newest.olderThan(g)) {
+		p.newest = g
+	}
+}
+
+// isNewest reports whether a configuration is the newest one in use.
+func (p *pool) isNewest(g *generation) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.newest == g
+}
+
+// abandon forgets what a configuration that could not start asked for, and ends the
+// sources that were made for it: the one before it goes on.
+func (p *pool) abandon(g *generation) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	g.failed = true
+	if p.newest == g {
+		p.newest = nil // the next request says which one runs
+	}
+	for _, n := range p.entries {
+		switch {
+		case n.source.claim.generation == g:
+			n.source.log.Supersede(true)
+			p.remove(n)
+		case n.generation == g.number:
+			n.generation = 0 // also without readers: those who come next decide
 			n.reckon()
 		}
 	}
@@ -378,9 +420,10 @@ func (p *pool) hold(key, request [32]byte, c *claim, make func(*counters) *sourc
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	e := p.endpoint(c.name)
+	p.note(c.generation)
 	n := p.find(key, c)
 	if n == nil {
-		n = p.add(key, admission{claim: c, request: request, shared: true}, make(e.counters), p.predecessors(c, request))
+		n = p.add(key, admission{claim: c, request: request, shared: true}, c.generation, make(e.counters), p.predecessors(c, c.generation, request))
 	} else {
 		n.source.account.Store(new(account))
 	}
@@ -472,7 +515,7 @@ func (s *subscription) unsubscribe(keep time.Duration) {
 // mutex is held.
 func (p *pool) detach(n *entry, c *claim, keep time.Duration) {
 	n.removeClaim(c)
-	if n.subscribers > 0 || p.entries[n.key] != n {
+	if n.subscribers > 0 || p.removed(n) {
 		return
 	}
 	linger := max(n.source.upkeep.Load().linger, keep)
@@ -513,6 +556,9 @@ func (p *pool) remove(n *entry) {
 	n.endpoint.count(n.client, tally{sources: -1})
 	p.closing.Go(n.source.close)
 }
+
+// removed reports whether a source was taken out; the mutex is held.
+func (p *pool) removed(n *entry) bool { return p.entries[n.key] != n }
 
 // lookup returns the source with a key if there is one.
 func (p *pool) lookup(key [32]byte) *source {

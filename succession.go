@@ -20,7 +20,8 @@ type succession struct {
 
 // take ends the others and returns the history to go on from. It returns
 // false if the poll that began at begun may be older than what they have shown;
-// they then show nothing until yield(false).
+// they then show nothing until yield(false). It also returns false if this source
+// is to end.
 func (s *succession) take(begun time.Time) (feed.Past, bool) {
 	s.yield(true)
 	for _, n := range s.before {
@@ -28,15 +29,16 @@ func (s *succession) take(begun time.Time) (feed.Past, bool) {
 	}
 	s.pool.mu.Lock()
 	defer s.pool.mu.Unlock()
-	for _, n := range s.before {
-		if s.pool.entries[n.key] == n && n.generation > s.own.generation {
-			// A still newer configuration has gone back to it.
-			if s.pool.entries[s.own.key] == s.own {
-				s.own.source.log.Supersede(true)
-				s.pool.remove(s.own)
-			}
-			return feed.Past{}, false
-		}
+	if s.pool.removed(s.own) {
+		return feed.Past{}, false // its poller is about to end
+	}
+	// A still newer configuration may have gone back to one of them. Then that one
+	// has this one's place.
+	overtaken := slices.ContainsFunc(s.before, func(n *entry) bool {
+		return !s.pool.removed(n) && n.generation > s.own.generation
+	})
+	if overtaken && !s.pool.supersede(s.own) {
+		return feed.Past{}, false
 	}
 	for _, n := range s.before {
 		if n.source.log.ConfirmedAfter(begun) {
@@ -46,19 +48,16 @@ func (s *succession) take(begun time.Time) (feed.Past, bool) {
 	var from feed.Past
 	var newest time.Time
 	for _, n := range s.before {
+		if n.source.claim.part != s.own.source.claim.part {
+			continue // its changes may tell what this one leaves out
+		}
 		if v := n.source.log.View(); v.Document != nil && !v.Validated.Before(newest) {
 			from, newest = n.source.log.Past(), v.Validated
 		}
 	}
 	for _, n := range s.before {
-		switch {
-		case s.pool.entries[n.key] != n || n.generation == s.own.generation:
-		case n.stays():
-			n.superseded = true
-			n.source.log.Supersede(false)
-		default:
-			n.source.log.Supersede(true)
-			s.pool.remove(n)
+		if !s.pool.removed(n) && n.generation < s.own.generation {
+			s.pool.supersede(n)
 		}
 	}
 	s.yield(false)
@@ -80,19 +79,34 @@ func (s *succession) yield(on bool) {
 	}
 }
 
+// supersede tells the streams of a source that another one has taken its place. It
+// returns false if the source ends; it goes on for streams that stay with it. The
+// mutex is held.
+func (p *pool) supersede(n *entry) bool {
+	if !n.stays() {
+		n.source.log.Supersede(true)
+		p.remove(n)
+		return false
+	}
+	if !n.superseded {
+		n.superseded = true
+		n.source.log.Supersede(false)
+	}
+	return true
+}
+
 // successor returns the source that has the place of the one that a request to an
 // older configuration asks for: another one beside it could be ahead of it, and the
-// client would go back with its next request. It returns nil if there is none. The
-// pool's mutex is held.
+// client would go back with its next request. It returns nil if there is none. One
+// that shows another part of the upstream's document does not count: it may be
+// another handler's, or show what the older configuration leaves out. The pool's
+// mutex is held.
 func (p *pool) successor(at admission) *entry {
-	if !at.claim.generation.olderThan(at.running) {
-		return nil
-	}
-	if _, unchanged := at.running.uses[at.claim.use]; unchanged {
+	if !at.claim.generation.olderThan(p.newest) || p.newest.has(at.claim.use) {
 		return nil
 	}
 	for _, n := range slices.Backward(p.byRequest[at.request]) {
-		if _, named := n.names[at.claim.name]; named && at.running.has(n) {
+		if _, named := n.names[at.claim.name]; named && p.newest.reads(n) && n.source.claim.part == at.claim.part {
 			return n
 		}
 	}
@@ -110,24 +124,41 @@ func (n *entry) stays() bool {
 	return false
 }
 
-// predecessors returns the sources whose place a new one takes: those of the
-// same name and request whose settings the newest configuration no longer has.
-// The mutex is held.
-func (p *pool) predecessors(c *claim, request [32]byte) []*entry {
+// predecessors returns the sources whose place a new one takes, made for a claim
+// and a configuration: those of the same name and request whose settings the
+// configuration no longer has. The mutex is held.
+func (p *pool) predecessors(c *claim, g *generation, request [32]byte) []*entry {
+	if g.failed {
+		return nil // the configuration before it runs on
+	}
 	var before []*entry
 	for _, n := range p.byRequest[request] {
-		if _, named := n.names[c.name]; named && n.generation < c.generation.number && !c.generation.has(n) {
+		if _, named := n.names[c.name]; named && n.generation < g.number && !g.reads(n) && sameHandler(n.source.claim, c, g) {
 			before = append(before, n)
 		}
 	}
 	return before
 }
 
-// has reports whether a configuration has a source under any of its names; the
+// sameHandler reports whether a handler of a configuration, with the claim now, is the
+// one that a source was made for before a reload, with the claim was. Several handlers
+// of one name can read parts of one document: if the part has changed, nothing tells
+// which handler it was, unless there is only one.
+func sameHandler(was, now *claim, g *generation) bool {
+	return was.part == now.part || was.generation.readsOneWay(now.name) && g.readsOneWay(now.name)
+}
+
+// has reports whether a configuration has a use.
+func (g *generation) has(u use) bool {
+	_, ok := g.uses[u]
+	return ok
+}
+
+// reads reports whether a configuration reads a source under any of its names; the
 // pool's mutex is held.
-func (g *generation) has(n *entry) bool {
+func (g *generation) reads(n *entry) bool {
 	for name := range n.names {
-		if _, ok := g.uses[use{name, n.reading}]; ok {
+		if g.has(use{name, n.reading}) {
 			return true
 		}
 	}

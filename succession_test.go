@@ -2,12 +2,10 @@ package pollsse
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,12 +31,21 @@ func sameConfiguration(a, b *rig) {
 // moment of a day, and so never during a test.
 const endless = caddy.Duration(24 * time.Hour)
 
-// reload makes a rig for a newer configuration with the same upstream.
-func (r *rig) reload(h *Handler) *rig {
+// beside makes a rig for a newer configuration with the same upstream, while this one
+// goes on.
+func (r *rig) beside(h *Handler) *rig {
 	r.t.Helper()
 	h.Upstream, h.Name = r.Upstream, r.Name
 	next := newRig(r.t, h)
 	next.up, next.claim.environment.transport = r.up, r.up
+	return next
+}
+
+// reload makes a rig for a newer configuration with the same upstream, and ends
+// this one.
+func (r *rig) reload(h *Handler) *rig {
+	r.t.Helper()
+	next := r.beside(h)
 	close(r.old)
 	return next
 }
@@ -123,30 +130,6 @@ func TestHandlersOfOneConfigurationAgree(t *testing.T) {
 		c.close()
 		if kept() != alone {
 			t.Errorf("kept as %+v after the other has left, want %+v", kept(), alone)
-		}
-	})
-}
-
-// TestFailedConfigurationLeavesNothing: the settings of a configuration that
-// was never in use are forgotten.
-func TestFailedConfigurationLeavesNothing(t *testing.T) {
-	t.Parallel()
-	bubble(t, func(t *testing.T) {
-		r := newRig(t, &Handler{Schedule: Schedule{Interval: 10 * second}})
-		r.stream()
-		h := &Handler{Upstream: r.Upstream, Name: r.Name, Schedule: Schedule{Interval: second}, AlwaysOn: true}
-		h.setDefaults()
-		h.prepare(caddy.NewReplacer(), testEngine(t).newGeneration())
-		h.claim.environment = environment{&fakeUpstream{}, r.logger, h.claim.generation.number}
-		app := &App{engine: testEngine(t), generation: h.claim.generation, handlers: []*Handler{h}}
-		if err := app.Start(); err != nil {
-			t.Fatal(err)
-		}
-		_ = app.Stop()
-		for _, n := range testEngine(t).pool.entries {
-			if n.generation != r.claim.generation.number || *n.source.upkeep.Load() != r.claim.upkeep || n.source.environment.Load().transport != r.up {
-				t.Errorf("generation %d, kept as %+v: want what is in use", n.generation, *n.source.upkeep.Load())
-			}
 		}
 	})
 }
@@ -286,6 +269,135 @@ func TestOldConfigurationUsesTheSuccessor(t *testing.T) {
 	})
 }
 
+// TestOldConfigurationUsesTheSuccessorAtOnce: that is so as soon as the new
+// configuration has a request. Its servers answer before its app has started.
+func TestOldConfigurationUsesTheSuccessorAtOnce(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		old := newRig(t, &Handler{Schedule: Schedule{Interval: 10 * second}, Streaming: Streaming{StreamCloseDelay: second}})
+		testEngine(t).started.Store(old.claim.generation)
+		counting(old.up, 0)
+		c := old.stream()
+		next := old.reload(&Handler{Schedule: Schedule{Interval: 10 * second}, Reading: Reading{MaxBody: 1 << 20}})
+		d := next.stream()
+		wait(5 * time.Second)
+		c.next()
+		d.next()
+		before, after := &replica{t: t}, &replica{t: t}
+		late := old.stream()
+		testEngine(t).started.Store(next.claim.generation)
+		then := next.stream()
+		was, is := numbers(t, before, late.next()), numbers(t, after, then.next())
+		if !slices.Equal(was, is) || len(is) != 1 || poolSize(t) != 1 {
+			t.Errorf("the old configuration shows %v, the new one %v after that, from %d sources", was, is, poolSize(t))
+		}
+	})
+}
+
+// TestOldConfigurationGetsNoOtherPart: a request that reaches the old configuration
+// gets the part of the document that its handler selects, not that of another
+// handler of the same name.
+func TestOldConfigurationGetsNoOtherPart(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		a := newRig(t, &Handler{Name: "n", Reading: Reading{Select: "/a"}})
+		b := newRig(t, &Handler{Name: "n", Reading: Reading{Select: "/b"}})
+		sameConfiguration(a, b)
+		a.up.set(`{"a":"A","b":"B"}`)
+		a2 := a.reload(&Handler{Reading: Reading{Select: "/a", MaxBody: 1 << 20}}) // changed
+		b2 := b.reload(&Handler{Reading: Reading{Select: "/b"}})                   // the same
+		sameConfiguration(a2, b2)
+		testEngine(t).started.Store(a2.claim.generation)
+		b2.stream()
+		if got := a.get(); got.Body.String() != `"A"` {
+			t.Errorf("the handler that selects /a answers %d %s", got.Code, got.Body)
+		}
+		a2.stream()
+		if got := a.get(); got.Body.String() != `"A"` {
+			t.Errorf("with a successor, the handler that selects /a answers %d %s", got.Code, got.Body)
+		}
+	})
+}
+
+// TestOldConfigurationStillOmits: a request that reaches the old configuration is
+// shown nothing that this one leaves out, whatever the new one shows.
+func TestOldConfigurationStillOmits(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		open := newRig(t, &Handler{Reading: Reading{Omit: []string{"/secret"}}})
+		open.up.set(`{"n":1,"secret":"s3cret"}`)
+		behindLogin := open.reload(&Handler{})
+		testEngine(t).started.Store(behindLogin.claim.generation)
+		behindLogin.stream()
+		if got := open.get(); got.Code != 200 || strings.Contains(got.Body.String(), "s3cret") {
+			t.Errorf("a request to the old configuration, which omits /secret, gets %d %s", got.Code, got.Body)
+		}
+		for _, e := range open.stream().next() {
+			if strings.Contains(e.data, "s3cret") {
+				t.Errorf("a stream of the old configuration gets %s", e.data)
+			}
+		}
+	})
+}
+
+// TestSuccessorThatOmitsHasNoOldHistory: a client that resumes after a reload is sent
+// no old change of what the new configuration leaves out.
+func TestSuccessorThatOmitsHasNoOldHistory(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		old := newRig(t, &Handler{Schedule: Schedule{Interval: second}})
+		pad := strings.Repeat("x", 500)
+		old.up.set(`{"n":1,"pad":"` + pad + `","secret":"one"}`)
+		was, stays := old.stream(), old.stream()
+		was.next()
+		was.close()
+		old.up.set(`{"n":1,"pad":"` + pad + `","secret":"s3cret"}`)
+		wait(2 * time.Second)
+		stays.next()
+		next := old.reload(&Handler{Schedule: Schedule{Interval: second}, Reading: Reading{Omit: []string{"/secret"}}})
+		c := next.stream("Last-Event-ID", was.parser.lastID)
+		wait(2 * time.Second)
+		documents := 0
+		for _, e := range c.next() {
+			if e.name != feed.KindStatus {
+				documents++
+			}
+			if strings.Contains(e.data, "s3cret") {
+				t.Errorf("the new configuration, which omits /secret, sends %s %s", e.name, e.data)
+			}
+		}
+		if documents == 0 {
+			t.Error("the new configuration sends nothing")
+		}
+	})
+}
+
+// TestLateRequestMakesTheNewestSource: a request that reaches a configuration before
+// the last, whose settings are the newest one's again, makes the newest one's source:
+// that takes the place of the last one's.
+func TestLateRequestMakesTheNewestSource(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		first := newRig(t, &Handler{Schedule: Schedule{Interval: 10 * second, Linger: second}, Streaming: Streaming{StreamCloseDelay: second}})
+		counting(first.up, 0)
+		changed := first.reload(&Handler{Schedule: Schedule{Interval: second}, Reading: Reading{MaxBody: 1 << 20}, Streaming: Streaming{StreamCloseDelay: endless}})
+		testEngine(t).started.Store(changed.claim.generation)
+		c, page := changed.stream(), &replica{t: t}
+		back := changed.reload(&Handler{Schedule: Schedule{Interval: 10 * second}})
+		testEngine(t).started.Store(back.claim.generation)
+		late := first.stream()
+		wait(5 * time.Second)
+		seen := numbers(t, page, c.next())
+		c.close()
+		// As a page does that has lost its connection.
+		is := numbers(t, page, back.stream("Last-Event-ID", page.id).next())
+		if len(is) > 0 && is[0] < seen[len(seen)-1] {
+			t.Errorf("a page that has seen %v is shown %v by the newest configuration", seen, is)
+		}
+		late.next()
+	})
+}
+
 // TestUnchangedBesideASuccessor: a request that reaches the old configuration
 // gets its own source, if the new configuration has that, too.
 func TestUnchangedBesideASuccessor(t *testing.T) {
@@ -385,6 +497,61 @@ func TestSuccessorThatFails(t *testing.T) {
 			if e.name != feed.KindStatus {
 				t.Errorf("the new source shows %v", e)
 			}
+		}
+	})
+}
+
+// TestChangeThatFailsBesideAnotherHandler: a change that does not work costs the old
+// pages nothing, also if another handler of the same name has changed and works.
+func TestChangeThatFailsBesideAnotherHandler(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		a := newRig(t, &Handler{Name: "n", Schedule: Schedule{Interval: second}, Reading: Reading{Select: "/a"}})
+		b := newRig(t, &Handler{Name: "n", Schedule: Schedule{Interval: second}, Reading: Reading{Select: "/b"}, Streaming: Streaming{StreamCloseDelay: endless}})
+		sameConfiguration(a, b)
+		a.up.set(`{"a":"A","b":"B"}`)
+		a.stream()
+		c := b.stream()
+		a2 := a.reload(&Handler{Schedule: Schedule{Interval: second}, Reading: Reading{Select: "/a", MaxBody: 1 << 20}})
+		b2 := b.reload(&Handler{Schedule: Schedule{Interval: second}, Reading: Reading{Select: "/missing"}})
+		sameConfiguration(a2, b2)
+		testEngine(t).started.Store(a2.claim.generation)
+		b2.stream()
+		a2.stream()
+		wait(time.Minute)
+		if c.next(); c.ended() {
+			t.Error("the other handler's source has ended the stream")
+		}
+		if got := b.get(); got.Body.String() != `"B"` {
+			t.Errorf("the old handler that selects /b answers %d %s", got.Code, got.Body)
+		}
+	})
+}
+
+// TestPausedSuccessorHoldsUpNobody: the old source goes on if the new one is paused
+// before it has shown anything.
+func TestPausedSuccessorHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		old := newRig(t, &Handler{Schedule: Schedule{Interval: second}, Streaming: Streaming{StreamCloseDelay: endless}})
+		counting(old.up, 0)
+		c, page := old.stream(), &replica{t: t}
+		next := old.reload(&Handler{Schedule: Schedule{Interval: second}, Reading: Reading{MaxBody: 1 << 20}})
+		behind := &fakeUpstream{}
+		counting(behind, 3*time.Second)
+		next.claim.environment.transport = behind
+		next.stream()
+		wait(2500 * time.Millisecond) // its first poll is in flight
+		for _, n := range testEngine(t).pool.entries {
+			if n.generation == next.claim.generation.number {
+				n.source.setPaused(true)
+			}
+		}
+		wait(time.Second)
+		numbers(t, page, c.next())
+		wait(10 * time.Minute)
+		if got := numbers(t, page, c.next()); len(got) < 100 && !c.ended() {
+			t.Errorf("the old source, which nobody has paused, showed %v in 10 minutes", got)
 		}
 	})
 }
@@ -501,6 +668,34 @@ func TestGoingBackToAKeptSource(t *testing.T) {
 	})
 }
 
+// TestGoingBackWithStreamsThatStay: streams that stay have a source that goes on, also
+// if a newer configuration goes back before that has shown anything.
+func TestGoingBackWithStreamsThatStay(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		old := newRig(t, &Handler{Schedule: Schedule{Interval: second}, Streaming: Streaming{StreamCloseDelay: endless}})
+		counting(old.up, 0)
+		old.stream()
+		next := old.reload(&Handler{Schedule: Schedule{Interval: second}, Reading: Reading{MaxBody: 1 << 20}, Streaming: Streaming{StreamCloseDelay: -1 * second}})
+		behind := &fakeUpstream{}
+		counting(behind, 3*time.Second)
+		next.claim.environment.transport = behind
+		stays := next.stream()
+		wait(time.Second)
+		back := next.reload(&Handler{Schedule: Schedule{Interval: second}})
+		back.claim.environment.transport = old.up
+		c := back.stream()
+		wait(10 * time.Minute)
+		if got := stays.next(); len(got) < 100 || stays.ended() {
+			t.Errorf("a stream that stays got %d events in 10 minutes, ended %v", len(got), stays.ended())
+		}
+		if got := c.next(); len(got) < 500 || c.ended() || poolSize(t) != 2 {
+			t.Errorf("a stream of the newest configuration got %d events in 10 minutes, ended %v; %d sources, want 2", len(got), c.ended(), poolSize(t))
+		}
+		audit(t)
+	})
+}
+
 // TestWaitingRequestsMoveOver: a request that waits for a change is answered,
 // and comes back to the new source.
 func TestWaitingRequestsMoveOver(t *testing.T) {
@@ -530,81 +725,5 @@ func TestSuccessorFitsTheLimits(t *testing.T) {
 		next := old.reload(&Handler{Schedule: Schedule{Interval: second}, Limits: Limits{MaxSources: 1}, Reading: Reading{MaxBody: 1 << 20}})
 		next.stream().expect(`status {"state":"live"…`, "snapshot …")
 		audit(t)
-	})
-}
-
-// TestReloadsAtRandom: whatever is changed, back and forth, no page goes back.
-func TestReloadsAtRandom(t *testing.T) {
-	t.Parallel()
-	bubble(t, func(t *testing.T) {
-		seed := rand.Uint64()
-		rng := rand.New(rand.NewPCG(seed, 0))
-		t.Logf("seed %d", seed)
-		start := time.Now()
-		var mu sync.Mutex // of rng, for the upstream
-		random := func(n int) int {
-			mu.Lock()
-			defer mu.Unlock()
-			return rng.IntN(n)
-		}
-		now := newRig(t, &Handler{Schedule: Schedule{Interval: second, Linger: 5 * second}})
-		now.up.answer(func(*http.Request) (*http.Response, error) {
-			body := fmt.Sprintf(`{"n":%d,"pad":"%s"}`, time.Since(start)/(100*time.Millisecond), strings.Repeat("x", 200))
-			time.Sleep(time.Duration(random(3000)) * time.Millisecond)
-			if random(10) == 0 {
-				return reply(500, ""), nil
-			}
-			return reply(200, body), nil
-		})
-		type page struct {
-			replica
-			c    *client
-			last int
-		}
-		pages := make([]*page, 8)
-		for i := range pages {
-			pages[i] = &page{replica: replica{t: t}, c: now.stream(), last: -1}
-		}
-		reloads, resumed := 0, 0
-		for range 600 {
-			if random(12) == 0 {
-				reloads++
-				now = now.reload(&Handler{
-					Schedule:  Schedule{Interval: caddy.Duration(random(3)+1) * second, Linger: 5 * second},
-					Reading:   Reading{MaxBody: int64(random(2)+1) << 20},
-					Streaming: Streaming{StreamCloseDelay: caddy.Duration(random(3)*20+1) * second},
-				})
-			}
-			time.Sleep(time.Duration(random(1500)) * time.Millisecond)
-			for _, p := range pages {
-				events := p.c.next()
-				for _, n := range numbers(t, &p.replica, events) {
-					if n < p.last {
-						t.Fatalf("a page is shown %d after %d, after %d reloads", n, p.last, reloads)
-					}
-					p.last = n
-				}
-				if p.c.ended() || random(40) == 0 {
-					p.c.close()
-					p.c = now.stream("Last-Event-ID", p.id)
-					resumed++
-				}
-			}
-			audit(t)
-			if t.Failed() {
-				return
-			}
-		}
-		if reloads < 20 || resumed < 100 || pages[0].last < 1000 {
-			t.Errorf("%d reloads, %d returns, the document %d: too few to tell", reloads, resumed, pages[0].last)
-		}
-		for _, p := range pages {
-			p.c.close()
-		}
-		time.Sleep(time.Minute)
-		synctest.Wait()
-		if n := poolSize(t); n != 0 || len(testEngine(t).pool.byRequest) != 0 {
-			t.Errorf("%d sources and %d requests when everybody has left", n, len(testEngine(t).pool.byRequest))
-		}
 	})
 }

@@ -130,7 +130,6 @@ func (srv *Server) serveDirect(w http.ResponseWriter, r *http.Request, s Stream)
 	rendition.Wrote(len(first))
 	d := newDirect(sock, rendition, s, clientAddr(r))
 	d.cursor, d.frames, d.bytes = at, uint32(frames), int64(len(first))
-	rendition.Wrote(len(first))
 	if srv.writers.adopt(d) {
 		return End{}
 	}

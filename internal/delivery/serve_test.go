@@ -17,7 +17,8 @@ import (
 	"github.com/pollsse/caddy-poll-sse/internal/feed"
 )
 
-// A stream's end is told once, however it was delivered or why it was not.
+// A stream's end is told once, however it was delivered or why it was not, and so is
+// each byte that it was sent.
 func TestEndIsToldOnce(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -41,6 +42,7 @@ func TestEndIsToldOnce(t *testing.T) {
 			stop := sync.OnceFunc(func() { close(exit) })
 			srv := NewServer(exit, nil)
 			l := feed.New(4, time.Now())
+			l.Sent = new(feed.Sent)
 			l.Publish(testPublication(0))
 			ends := make(chan End, 9)
 			told := make(chan bool, 1)
@@ -83,6 +85,9 @@ func TestEndIsToldOnce(t *testing.T) {
 			}
 			if failed := test.before != nil; failed != (e.Err != nil) || !failed && (e.Direct != test.direct || e.Frames < 1 || e.Bytes < 200 || e.Lasted <= 0) {
 				t.Errorf("ended as %+v", e)
+			}
+			if counted := l.Sent.Bytes.Load(); e.Err == nil && counted != e.Bytes {
+				t.Errorf("%d bytes are counted, the only stream was sent %d", counted, e.Bytes)
 			}
 			after := l.Join(testKey)
 			defer after.Leave()
