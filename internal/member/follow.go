@@ -150,7 +150,7 @@ func (f *following) audit() {
 	f.silent = time.Time{}
 	n.mu.Lock()
 	owner, seen, listed, missing := f.owner, f.seen, f.heardEntry, f.missing
-	f.missing = false
+	f.heardEntry, f.missing = entry{}, false
 	n.mu.Unlock()
 	if !f.owned {
 		if !n.fresh() {
@@ -158,22 +158,18 @@ func (f *following) audit() {
 		}
 		return
 	}
-	if listed.revision > seen.revision {
-		f.read = now
-	}
-	if listed.revision == seen.revision && listed.revision != 0 {
-		if listed.sequence == seen.sequence {
-			f.last.Next, f.last.Every = listed.next, listed.every
-			if shown, _ := f.source.Document(); f.told && shown == f.last.ID && listed.validated.After(f.last.Validated) {
-				f.last.Validated = listed.validated
-				f.display(f.last, nil)
-			}
-		} else if f.asked.IsZero() {
-			f.question(false)
+	switch {
+	case listed.revision == 0:
+	case listed.revision != seen.revision:
+		f.read = now // a lower one, too: an engine that has forgotten all may count anew
+	case listed.sequence == seen.sequence:
+		f.last.Next, f.last.Every = listed.next, listed.every
+		if shown, _ := f.source.Document(); f.told && shown == f.last.ID && listed.validated.After(f.last.Validated) {
+			f.last.Validated = listed.validated
+			f.display(f.last, nil)
 		}
-		n.mu.Lock()
-		f.heardEntry = entry{}
-		n.mu.Unlock()
+	case f.asked.IsZero():
+		f.question(false)
 	}
 	if missing {
 		f.read = now
@@ -256,7 +252,7 @@ func (f *following) know(r record) {
 	n.mu.Lock()
 	known := f.owner == r.node && f.revision == r.revision
 	if !known {
-		f.owner, f.seen, f.missing = r.node, mark{revision: r.revision}, false
+		f.owner, f.seen, f.heardEntry, f.missing = r.node, mark{revision: r.revision}, entry{}, false
 		f.listed = 0
 		if p := n.peer(r.node); p != nil {
 			f.listed = p.round

@@ -72,6 +72,7 @@ type Member struct {
 	gate       gate
 	lapses     uint64    // of the node, when the record was last read
 	verified   time.Time // that the record is this node's own
+	rival      bool      // another node says that it owns the document, too, by a later record
 	polled     bool      // for itself, since it last took anything from an owner
 
 	// The goroutine that runs it owns these.

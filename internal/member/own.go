@@ -56,6 +56,7 @@ func (m *Member) own(ctx context.Context) {
 	n := m.node
 	n.mu.Lock()
 	running := m.polls != nil
+	m.rival = false
 	m.entry = entry{mark: mark{revision: m.revision}, next: m.latest.Next, every: m.latest.Every, validated: m.latest.Validated}
 	if !running {
 		m.latest, m.latestText = State{}, nil
@@ -365,7 +366,8 @@ func (o *owning) reply(now time.Time) {
 func (o *owning) verify(ctx context.Context, doubt bool) {
 	n, now := o.node, time.Now()
 	n.mu.Lock()
-	doubt = doubt || !o.owns(now)
+	doubt = doubt || o.rival || !o.owns(now)
+	o.rival = false
 	read := o.verified
 	fresh := n.freshLocked()
 	n.mu.Unlock()
