@@ -824,6 +824,108 @@ func TestRevisionsBeginAnew(t *testing.T) {
 	})
 }
 
+// slowPuts is an engine that takes time to store a document.
+type slowPuts struct{ cluster.Engine }
+
+func (e slowPuts) Join(key string) (cluster.Topic, error) {
+	t, err := e.Engine.Join(key)
+	return slowPutTopic{t}, err
+}
+
+type slowPutTopic struct{ cluster.Topic }
+
+func (t slowPutTopic) Put(ctx context.Context, owner uint64, document []byte) error {
+	select {
+	case <-time.After(300 * time.Millisecond):
+		return t.Topic.Put(ctx, owner, document)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// TestExitDuringPut: a node that ends while it stores a document has stored it
+// all the same, so that the next one shows nothing older.
+func TestExitDuringPut(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s, u := clustertest.NewServer(), new(upstream)
+		a := newShower(t, u, "a")
+		_, leave := member(t, slowPuts{s.Connect()}, a)
+		time.Sleep(5*testInterval + 100*time.Millisecond) // a put is in flight
+		synctest.Wait()
+		leave()
+		u.set(func() { u.fails = true })
+		b := join(t, s, u, "b")
+		time.Sleep(time.Second)
+		synctest.Wait()
+		want, _ := a.Document()
+		if got, _ := b.Document(); got != want {
+			t.Errorf("after a node that has shown %s, the next one shows %q", want, got)
+		}
+		b.leave()
+	})
+}
+
+// TestTextNeverComes: if the text of what the owner shows is nowhere to be had,
+// others show theirs as stale until it is.
+func TestTextNeverComes(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s, u := clustertest.NewServer(), &upstream{dense: true, pad: 2 * clustertest.MaxMessage, interval: 5 * time.Second}
+		a := join(t, s, u, "a")
+		time.Sleep(2 * time.Second)
+		b := join(t, s, u, "b")
+		time.Sleep(10 * time.Second)
+		only(t, a, b)
+		s.StopWrites()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if got := b.now(); got.State != stale || got.Reason != late {
+			t.Errorf("while the owner shows others, an old document is %s %s", got.State, got.Reason)
+		}
+		s.StartWrites()
+		u.set(func() { u.steady = true })
+		time.Sleep(time.Minute)
+		only(t, a, b)
+		leaveAll(a, b)
+	})
+}
+
+// hanging is a source whose polls do not end: after a while its document is late.
+type hanging struct{ *shower }
+
+func (h hanging) Poll(ctx context.Context, _ Handover, turn *Turn) {
+	turn.May(ctx)
+	select {
+	case <-ctx.Done():
+		return
+	case <-time.After(20 * time.Second):
+	}
+	id, text := h.Document()
+	turn.Tell(State{ID: id, State: stale, Reason: late, Since: time.Now()}, text)
+	<-ctx.Done()
+}
+
+// TestLateBeforeTheFirstPoll: all nodes show that a document is late whose new
+// owner has not polled it yet.
+func TestLateBeforeTheFirstPoll(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s, u := clustertest.NewServer(), &upstream{steady: true}
+		a := join(t, s, u, "a")
+		time.Sleep(2 * time.Second)
+		b, leave := member(t, s.Connect(), hanging{newShower(t, u, "b")})
+		time.Sleep(3 * time.Second)
+		a.leave() // b is its only heir
+		time.Sleep(time.Second)
+		c := join(t, s, u, "c")
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if got := c.now(); got.State != stale || got.Reason != late {
+			t.Errorf("one node %s the document, the other shows it as %s %s, want stale late", b.Role(), got.State, got.Reason)
+		}
+		c.leave()
+		leave()
+	})
+}
+
 // many is small by default, as the race detector now and then ends a process
 // with many timers in bubbles (go.dev/issue/78156).
 var many = flag.Int("documents", 50, "how many documents TestMany shares between three nodes")
