@@ -15,6 +15,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"go.uber.org/zap"
 
 	"github.com/pollsse/caddy-poll-sse/cluster"
 	"github.com/pollsse/caddy-poll-sse/cluster/clustertest"
@@ -207,6 +208,155 @@ func TestTakeOver(t *testing.T) {
 			})
 		})
 	}
+}
+
+// onNode starts a source on a node of its own, which has that name.
+func onNode(t *testing.T, server *clustertest.Server, name string, h *Handler, u *fakeUpstream) *source {
+	t.Helper()
+	s, _ := startSourceOf(t, newConfiguration(t, server, name), h, u)
+	return s
+}
+
+// newConfiguration is the next configuration of a node.
+func newConfiguration(t *testing.T, server *clustertest.Server, node string) *generation {
+	g := testEngine(t).newGeneration()
+	g.cluster = (&App{WhenAlone: alonePolls, Lease: caddy.Duration(3 * time.Second)}).cluster(node, server, nil, slog.New(slog.DiscardHandler))
+	return g
+}
+
+// TestStaleAfterOnEveryNode: when stale_after is over, a document is stale on
+// every node, also during a poll and between two.
+func TestStaleAfterOnEveryNode(t *testing.T) {
+	t.Parallel()
+	for name, answer := range map[string]func() *http.Response{
+		"between polls": func() *http.Response { return reply(503, "", "Retry-After", "3600") },
+		"during one":    func() *http.Response { time.Sleep(10 * time.Minute); return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				server := clustertest.NewServer()
+				u := &fakeUpstream{script: func(n int, _ *http.Request) *http.Response {
+					if n > 20 {
+						return answer()
+					}
+					return reply(200, "1")
+				}}
+				var all []*source
+				for _, node := range []string{"first", "second"} {
+					h := &Handler{Upstream: "http://host.test/doc", Schedule: Schedule{Interval: caddy.Duration(time.Second), StaleAfter: caddy.Duration(10 * time.Second), Timeout: caddy.Duration(5 * time.Minute)}}
+					all = append(all, onNode(t, server, node, h, u))
+					wait(5 * time.Second)
+				}
+				wait(time.Minute)
+				for _, s := range all {
+					if got := s.log.View().Status; got.State != feed.Stale {
+						t.Errorf("the node that %s the document shows it as %s %s", s.role(), got.State, got.Reason)
+					}
+				}
+				for _, s := range all {
+					s.close()
+				}
+			})
+		})
+	}
+}
+
+// TestPausedBeforeTheFirstPoll: all nodes show that a document is paused whose
+// new owner has not polled it yet.
+func TestPausedBeforeTheFirstPoll(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		server, u := clustertest.NewServer(), &fakeUpstream{body: `1`}
+		var all []*source
+		for _, node := range []string{"first", "second", "third"} {
+			all = append(all, onNode(t, server, node, &Handler{Upstream: "http://host.test/doc", Schedule: Schedule{Interval: caddy.Duration(10 * time.Minute)}}, u))
+			wait(5 * time.Second)
+		}
+		all[0].close()
+		wait(5 * time.Second)
+		for _, s := range all[1:] {
+			if s.role() == member.Owns {
+				s.setPaused(true)
+			}
+		}
+		wait(time.Hour)
+		for _, s := range all[1:] {
+			if got := s.log.View().Status; got.State != feed.Stale || got.Reason != reasonPaused {
+				t.Errorf("the node that %s the document shows it as %s %s", s.role(), got.State, got.Reason)
+			}
+			s.close()
+		}
+	})
+}
+
+// hold has a configuration hold a document, as always_on does.
+func hold(t *testing.T, g *generation, h *Handler, u *fakeUpstream) *source {
+	t.Helper()
+	h.setDefaults()
+	h.prepare(caddy.NewReplacer(), g)
+	if err := h.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	req, err := h.request.Expand(func(string) (string, bool) { return "", false }, &http.Request{Header: http.Header{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.claim.environment = environment{u, zap.NewNop(), g.number}
+	return testEngine(t).pool.hold(req.Key(h.readingKey), req.Key(nil), h.claim, func(c *counters) *source { return newSource(req, h.Reading, h.claim, c) }).source
+}
+
+// TestSuccessorThatFollows: a source that takes the place of another one, and
+// follows a node that polls already what it is to show, shows it after that one's
+// next poll, though it brings nothing new.
+func TestSuccessorThatFollows(t *testing.T) {
+	t.Parallel()
+	for _, apart := range []time.Duration{300 * time.Millisecond, 700 * time.Millisecond} { // the polls of the two documents
+		synctest.Test(t, func(t *testing.T) {
+			server, u := clustertest.NewServer(), &fakeUpstream{body: `{"n":1,"x":1}`}
+			handler := func(omit ...string) *Handler {
+				return &Handler{Name: "a", Upstream: "http://host.test/doc", Reading: Reading{Omit: omit}, Schedule: Schedule{Interval: caddy.Duration(time.Second)}}
+			}
+			other := onNode(t, server, "first", handler("/x"), u)
+			wait(5*time.Second + apart)
+			hold(t, newConfiguration(t, server, "second"), handler(), u)
+			wait(5 * time.Second)
+			after := hold(t, newConfiguration(t, server, "second"), handler("/x"), u)
+			wait(5 * time.Second)
+			if v := after.log.View(); v.Document == nil || string(v.Document.Text) != `{"n":1}` {
+				t.Errorf("%s apart: a node that %s the document shows %+v, %s", apart, after.role(), v.Document, v.Status.State)
+			}
+			other.close()
+			testEngine(t).pool.closeAll()
+		})
+	}
+}
+
+// TestChangeWhileYielding: a source that follows shows a change that has come
+// while it yielded to another one, if that does not take its place.
+func TestChangeWhileYielding(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		server, u := clustertest.NewServer(), &fakeUpstream{body: `1`}
+		var all []*source
+		for _, node := range []string{"first", "second"} {
+			all = append(all, onNode(t, server, node, &Handler{Upstream: "http://host.test/doc", Schedule: Schedule{Interval: caddy.Duration(time.Second)}}, u))
+			wait(5 * time.Second)
+		}
+		all[1].yields.Add(1)
+		u.set(`2`)
+		wait(1500 * time.Millisecond)
+		if got := all[1].log.View().Document.Text; string(got) != "1" {
+			t.Errorf("while it yields, a source shows %s", got)
+		}
+		all[1].yields.Add(-1)
+		wait(10 * time.Second)
+		if got := all[1].log.View(); string(got.Document.Text) != "2" || got.Status.State != feed.Live {
+			t.Errorf("later it shows %s, %s", got.Document.Text, got.Status.State)
+		}
+		for _, s := range all {
+			s.close()
+		}
+	})
 }
 
 // polling is a document of another node.

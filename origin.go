@@ -136,7 +136,7 @@ func (o *shared) Show(s member.State, text []byte) error {
 	o.showing <- struct{}{}
 	defer func() { <-o.showing }()
 	if o.yields.Load() > 0 && s.Status == 0 {
-		return nil // a source that takes the place of this one must not have shown less
+		return member.ErrLater // a source that takes the place of this one must not have shown less
 	}
 	if s.State == feed.Waiting && s.Reason == "" {
 		return nil // no poll has ended: clients that wait for the first one wait on
@@ -179,6 +179,12 @@ func (o *shared) Show(s member.State, text []byte) error {
 
 // Document implements member.Source.
 func (o *shared) Document() (id string, text []byte) {
+	o.showing <- struct{}{}
+	held := o.poller.held
+	<-o.showing
+	if held != nil {
+		return held.ID, held.Text // the owner's next poll has it shown, also if that changes nothing
+	}
 	if v := o.log.View(); v.Document != nil {
 		return v.Document.ID, v.Document.Text
 	}
@@ -231,6 +237,14 @@ func (t *pollTurn) tell(p *poller, pace *pace, begun, planned time.Time) {
 	o.planned, o.every, o.resume = planned, planned.Sub(begun), resume
 	o.mu.Unlock()
 	o.tell(t.turn, begun)
+}
+
+// tellStale tells the other nodes that the document has become stale without
+// the end of a poll.
+func (t *pollTurn) tellStale() {
+	if t != nil {
+		t.origin.tell(t.turn, time.Time{})
+	}
 }
 
 // handover is what the owner of a document leaves to the next one.

@@ -265,6 +265,7 @@ func (p *poller) await(ctx context.Context, l *feed.Log) (upstream.Response, err
 			return got, err
 		case <-overdue.C:
 			l.Publish(feed.Publication{State: feed.Stale, Reason: upstream.ReasonTimeout, At: time.Now()})
+			p.turn.tellStale()
 		}
 	}
 }
@@ -358,6 +359,7 @@ func (p *poller) pause(ctx context.Context, l *feed.Log, pace *pace, next time.T
 		case <-timer.C:
 		case <-stale:
 			l.Publish(feed.Publication{State: feed.Stale, Reason: p.lastReason, At: time.Now()})
+			p.turn.tellStale()
 		case <-poke:
 			at := pace.poke(time.Now())
 			if at.Before(next) {

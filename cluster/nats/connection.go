@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -48,7 +50,7 @@ type connection struct {
 	ready bool   // the stream is there
 	found uint64 // after so many reconnects; callbacks may come late
 	keys  map[string]*joined
-	fresh []*topic // whose subscriptions may not have reached the server yet
+	fresh map[*topic]struct{} // whose subscriptions may not have reached the server yet
 }
 
 // joined is one key that topics of this connection have joined.
@@ -62,7 +64,7 @@ func (n *NATS) Dial() (cluster.Engine, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &connection{
 		NATS: *n, inbox: make(chan *nats.Msg, inboxSize), lost: make(chan struct{}, 1), came: make(chan struct{}, 1),
-		cancel: cancel, keys: make(map[string]*joined),
+		cancel: cancel, keys: make(map[string]*joined), fresh: make(map[*topic]struct{}),
 	}
 	options := append(n.options(c.trouble),
 		nats.Name("poll_sse"),
@@ -268,7 +270,7 @@ func (c *connection) Join(key string) (cluster.Topic, error) {
 		c.keys[key] = j
 	}
 	j.topics[t] = struct{}{}
-	c.fresh = append(c.fresh, t)
+	c.fresh[t] = struct{}{}
 	select {
 	case c.came <- struct{}{}:
 	default:
@@ -279,7 +281,6 @@ func (c *connection) Join(key string) (cluster.Topic, error) {
 // confirm tells topics that they hear everything from now on, once the server
 // has their subscriptions: it answers in the order of what it is sent.
 func (c *connection) confirm(ctx context.Context) {
-	var fresh []*topic
 	for {
 		select {
 		case <-ctx.Done():
@@ -287,7 +288,7 @@ func (c *connection) confirm(ctx context.Context) {
 		case <-c.came:
 		}
 		c.mu.Lock()
-		fresh, c.fresh = append(fresh, c.fresh...), nil
+		fresh := slices.Collect(maps.Keys(c.fresh))
 		c.mu.Unlock()
 		within, cancel := context.WithTimeout(ctx, prepareTimeout)
 		err := c.client.FlushWithContext(within)
@@ -304,10 +305,12 @@ func (c *connection) confirm(ctx context.Context) {
 			}
 			continue
 		}
+		c.mu.Lock()
 		for _, t := range fresh {
 			t.box.Deliver(cluster.Message{Resync: true})
+			delete(c.fresh, t)
 		}
-		fresh = nil
+		c.mu.Unlock()
 	}
 }
 

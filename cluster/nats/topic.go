@@ -28,8 +28,8 @@ type topic struct {
 	key        string
 	box        *cluster.Mailbox
 
-	slot  byte // of the document that was put last
-	known bool // slot is
+	slot  byte   // of the document that was put last
+	known uint64 // the owner's revision for which slot holds; 0: none
 }
 
 // Messages implements cluster.Topic.
@@ -99,7 +99,7 @@ func (t *topic) Put(ctx context.Context, owner uint64, document []byte) error {
 		_, err := t.store(ctx, "d", append([]byte{whole}, document...), fence)
 		return err
 	}
-	if !t.known {
+	if t.known != owner { // others may have owned it meanwhile, and put theirs
 		last, err := t.connection.get(ctx, t.subject("d"))
 		if err != nil {
 			return err
@@ -107,7 +107,7 @@ func (t *topic) Put(ctx context.Context, owner uint64, document []byte) error {
 		if m, ok := parseManifest(last.text); ok {
 			t.slot = m.slot
 		}
-		t.known = true
+		t.known = owner
 	}
 	m := manifest{slot: 1 - t.slot&1, size: uint64(len(document))}
 	_, _ = rand.Read(m.put[:])
@@ -122,7 +122,7 @@ func (t *topic) Put(ctx context.Context, owner uint64, document []byte) error {
 	if err == nil {
 		t.slot = m.slot
 	} else {
-		t.known = false
+		t.known = 0
 	}
 	return err
 }
@@ -201,6 +201,7 @@ func (t *topic) Close() {
 	c := t.connection
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	delete(c.fresh, t) // without a server, confirm never comes to it
 	j := c.keys[t.key]
 	if j == nil {
 		return

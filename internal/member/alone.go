@@ -247,12 +247,16 @@ func (s *solitude) look(ctx context.Context) {
 		}
 		return
 	}
-	if r.node != "" {
-		switch p, _ := n.presence(r.node, s.learn(r)); {
-		case p == present && r.node != n.id:
+	// Another member of this node may own it: a source that a reload has
+	// superseded has one of its own, beside that of the source that has its
+	// place. If there is none, the record is of one that could not give it back.
+	left := r.node == n.id && !n.has(s.seal.subject, r.from)
+	if r.node != "" && !left {
+		switch p, _ := n.presence(r.node, s.learn(r)); p {
+		case present:
 			s.follow(r)
 			return
-		case p == unknown:
+		case unknown:
 			return // its node may come back, too
 		}
 	}

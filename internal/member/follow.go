@@ -39,7 +39,8 @@ type following struct {
 	fetch   time.Time // the text of wanted
 	tries   int       // to fetch it
 	wanted  State
-	base    State // what is stored, and its text: to be shown once the owner says so
+	lacks   time.Time // since when it has lacked the text of what the owner shows
+	base    State     // what is stored, and its text: to be shown once the owner says so
 	under   []byte
 	show    time.Time // base, as stale
 	silent  time.Time // look at whether the owner is
@@ -150,7 +151,7 @@ func (f *following) audit() {
 	f.silent = time.Time{}
 	n.mu.Lock()
 	owner, seen, listed, missing := f.owner, f.seen, f.heardEntry, f.missing
-	f.missing = false
+	f.heardEntry, f.missing = entry{}, false
 	n.mu.Unlock()
 	if !f.owned {
 		if !n.fresh() {
@@ -158,22 +159,18 @@ func (f *following) audit() {
 		}
 		return
 	}
-	if listed.revision > seen.revision {
-		f.read = now
-	}
-	if listed.revision == seen.revision && listed.revision != 0 {
-		if listed.sequence == seen.sequence {
-			f.last.Next, f.last.Every = listed.next, listed.every
-			if shown, _ := f.source.Document(); f.told && shown == f.last.ID && listed.validated.After(f.last.Validated) {
-				f.last.Validated = listed.validated
-				f.display(f.last, nil)
-			}
-		} else if f.asked.IsZero() {
-			f.question(false)
+	switch {
+	case listed.revision == 0:
+	case listed.revision != seen.revision:
+		f.read = now // a lower one, too: an engine that has forgotten all may count anew
+	case listed.sequence == seen.sequence:
+		f.last.Next, f.last.Every = listed.next, listed.every
+		if shown, _ := f.source.Document(); f.told && shown == f.last.ID && listed.validated.After(f.last.Validated) {
+			f.last.Validated = listed.validated
+			f.display(f.last, nil)
 		}
-		n.mu.Lock()
-		f.heardEntry = entry{}
-		n.mu.Unlock()
+	case f.asked.IsZero():
+		f.question(false)
 	}
 	if missing {
 		f.read = now
@@ -256,7 +253,7 @@ func (f *following) know(r record) {
 	n.mu.Lock()
 	known := f.owner == r.node && f.revision == r.revision
 	if !known {
-		f.owner, f.seen, f.missing = r.node, mark{revision: r.revision}, false
+		f.owner, f.seen, f.heardEntry, f.missing = r.node, mark{revision: r.revision}, entry{}, false
 		f.listed = 0
 		if p := n.peer(r.node); p != nil {
 			f.listed = p.round
@@ -366,13 +363,20 @@ func (f *following) want(s State) {
 	if f.wanted.ID != s.ID {
 		f.tries = 0
 	}
-	f.wanted = s
-	f.fetch = time.Now()
+	f.wanted, f.fetch = s, time.Now()
+	if f.lacks.IsZero() {
+		f.lacks = f.fetch
+	}
 }
 
 // fetchText reads the text that is wanted. It may not be stored yet, or never
 // be, and then the owner is asked for it.
 func (f *following) fetchText(ctx context.Context) {
+	shown, _ := f.source.Document()
+	if f.wanted.ID == "" || f.wanted.ID == shown {
+		f.display(f.wanted, nil) // only the state was not shown
+		return
+	}
 	s, text, err := f.readDocument(ctx)
 	if err == nil && s.ID == f.wanted.ID && text != nil {
 		if f.last.ID == s.ID {
@@ -380,25 +384,34 @@ func (f *following) fetchText(ctx context.Context) {
 			f.wanted = f.last
 		}
 		f.display(f.wanted, text)
-		return
+	} else {
+		f.tries++
+		if f.tries > 1 {
+			f.question(true)
+		}
+		f.fetch = time.Now().Add(min(retryTime<<min(f.tries, 10), fetchPause))
 	}
-	f.tries++
-	if f.tries > 1 {
-		f.question(true)
+	if shown != "" && !f.lacks.IsZero() && time.Since(f.lacks) >= f.node.Lease {
+		// The owner shows a newer one, and nobody knows when its text comes.
+		old := unconfirmed(State{ID: shown})
+		old.Since = f.lacks
+		_ = f.source.Show(old, nil) // which has no text to be wrong
 	}
-	f.fetch = time.Now().Add(min(retryTime<<min(f.tries, 10), fetchPause))
 }
 
 // display shows a document.
 func (f *following) display(s State, text []byte) {
 	err := f.source.Show(s, text)
 	if err != nil {
-		f.node.log.Warn("an owner's document cannot be shown", "error", err)
+		if !errors.Is(err, ErrLater) {
+			f.node.log.Warn("an owner's document cannot be shown", "error", err)
+		}
+		f.want(s)
 		f.tries++
-		f.wanted, f.fetch = s, time.Now().Add(fetchPause)
+		f.fetch = f.fetch.Add(fetchPause)
 		return
 	}
-	f.fetch, f.tries = time.Time{}, 0
+	f.fetch, f.lacks, f.tries = time.Time{}, time.Time{}, 0
 	if text != nil {
 		f.base, f.under = State{}, nil
 	}

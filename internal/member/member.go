@@ -3,6 +3,7 @@ package member
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strconv"
 	"sync/atomic"
@@ -32,14 +33,18 @@ type Source interface {
 	Poll(ctx context.Context, from Handover, turn *Turn)
 	// Show shows what another node has published. The text is that of s.ID;
 	// nil if s.ID is what is shown already, or if there is no document. An
-	// error means that the text is not what it should be; nothing is shown.
+	// error means that nothing was shown: the text is not what it should be, or
+	// it is ErrLater.
 	Show(s State, text []byte) error
-	// Document is what is shown now: its version, and its text, which is never
-	// written again.
+	// Document is what is shown now, or what Show has taken and is to be shown
+	// next: its version, and its text, which is never written again.
 	Document() (id string, text []byte)
 	// MaxBody is the size of the largest text, in bytes.
 	MaxBody() int64
 }
+
+// ErrLater is what Show returns if the source can show nothing for a moment.
+var ErrLater = errors.New("nothing can be shown for a moment")
 
 // Handover is what the previous owner has left.
 type Handover struct {
@@ -72,6 +77,7 @@ type Member struct {
 	gate       gate
 	lapses     uint64    // of the node, when the record was last read
 	verified   time.Time // that the record is this node's own
+	rival      bool      // another node says that it owns the document, too, by a later record
 	polled     bool      // for itself, since it last took anything from an owner
 
 	// The goroutine that runs it owns these.

@@ -9,10 +9,12 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/pollsse/caddy-poll-sse/cluster"
 	"github.com/pollsse/caddy-poll-sse/cluster/clustertest"
 )
 
@@ -577,6 +579,350 @@ func TestOrphan(t *testing.T) {
 			t.Errorf("nobody has polled for two leases: %v", first)
 		}
 		a.node.Close()
+	})
+}
+
+// TestTwoMembersOfOneNode: of two members that a node has of one document, as
+// while a source goes on that a reload has superseded, one owns it and the other
+// follows, also after both were alone.
+func TestTwoMembersOfOneNode(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s, u, log := clustertest.NewServer(), &upstream{steady: true}, new(swapLog)
+		n, err := NewNode(loggedEngine{s.Connect(), 0, log}, Settings{Lease: testLease}, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(context.Background())
+		var running sync.WaitGroup
+		for _, name := range []string{"first", "second"} {
+			m := n.Member([]byte("key"), "host", newShower(t, u, name), nil)
+			running.Go(func() { m.Run(ctx) })
+			time.Sleep(2 * time.Second)
+		}
+		s.Stop()
+		time.Sleep(3 * testLease)
+		if _, _, alone := n.Counts(); alone != 2 {
+			t.Errorf("without the engine, %d of two members are alone", alone)
+		}
+		s.Start()
+		returned := time.Now()
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if owns, follows, alone := n.Counts(); owns != 1 || follows != 1 {
+			t.Errorf("%d members own the document, %d follow, %d are alone", owns, follows, alone)
+		}
+		if swaps := log.since(returned); len(swaps) > 2 {
+			t.Errorf("there is another owner %d times in ten seconds", len(swaps))
+		}
+		stop()
+		running.Wait()
+		n.Close()
+	})
+}
+
+// TestResyncsCauseFewBeats: however often a node has to read again, it sends one
+// more beat in the time of one, so that nodes that miss beats because of many
+// others do not answer with still more of them.
+func TestResyncsCauseFewBeats(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := clustertest.NewServer()
+		c := s.Connect()
+		n, err := NewNode(c, Settings{Lease: testLease}, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(testLease + testLease/beatsPerLease/2) // between two beats
+		synctest.Wait()
+		_, before := s.Counts()
+		for range 10 {
+			c.Cut()
+			c.Heal()
+			synctest.Wait()
+		}
+		if _, after := s.Counts(); after-before != 1 {
+			t.Errorf("%d beats at once, want 1", after-before)
+		}
+		n.Close()
+	})
+}
+
+// partedEngine is one of two sides of an engine that are parted at times: nodes
+// hear only their own side then, and the minority stores nothing. No connection
+// is lost by that.
+type partedEngine struct {
+	cluster.Engine
+	parted   *atomic.Bool
+	minority bool
+}
+
+func (e partedEngine) Join(key string) (cluster.Topic, error) {
+	joined, err := e.Engine.Join(key)
+	t := partedTopic{joined, e, make(chan cluster.Message, 64), make(chan struct{})}
+	go t.sort()
+	return t, err
+}
+
+type partedTopic struct {
+	cluster.Topic
+	engine   partedEngine
+	messages chan cluster.Message
+	closed   chan struct{}
+}
+
+// sort drops what comes from the other side. The first byte of a message says
+// from which side it is.
+func (t partedTopic) sort() {
+	for {
+		select {
+		case <-t.closed:
+			return
+		case m := <-t.Topic.Messages():
+			if !m.Resync {
+				if t.engine.parted.Load() && m.Data[0] != t.side() {
+					continue
+				}
+				m.Data = m.Data[1:]
+			}
+			select {
+			case t.messages <- m:
+			case <-t.closed:
+				return
+			}
+		}
+	}
+}
+
+func (t partedTopic) side() byte {
+	if t.engine.minority {
+		return 'm'
+	}
+	return 'M'
+}
+
+func (t partedTopic) lost() bool { return t.engine.minority && t.engine.parted.Load() }
+
+func (t partedTopic) Messages() <-chan cluster.Message { return t.messages }
+
+func (t partedTopic) Send(message []byte) error {
+	return t.Topic.Send(append([]byte{t.side()}, message...))
+}
+
+func (t partedTopic) Close() { close(t.closed); t.Topic.Close() }
+
+func (t partedTopic) Owner(ctx context.Context) (uint64, []byte, error) {
+	if t.lost() {
+		return 0, nil, context.DeadlineExceeded
+	}
+	return t.Topic.Owner(ctx)
+}
+
+func (t partedTopic) Swap(ctx context.Context, revision uint64, record []byte) (uint64, error) {
+	if t.lost() {
+		return 0, context.DeadlineExceeded
+	}
+	return t.Topic.Swap(ctx, revision, record)
+}
+
+func (t partedTopic) Put(ctx context.Context, owner uint64, document []byte) error {
+	if t.lost() {
+		return context.DeadlineExceeded
+	}
+	return t.Topic.Put(ctx, owner, document)
+}
+
+// TestPartedServers: once servers that were parted have found each other, one
+// owner is left of the two that there were, though nobody was told of anything
+// and the document does not change.
+func TestPartedServers(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s, u := clustertest.NewServer(), &upstream{steady: true}
+		var parted atomic.Bool
+		a, leaveA := member(t, partedEngine{s.Connect(), &parted, true}, newShower(t, u, "a"))
+		time.Sleep(3 * time.Second)
+		b, leaveB := member(t, partedEngine{s.Connect(), &parted, false}, newShower(t, u, "b"))
+		time.Sleep(3 * time.Second)
+		parted.Store(true)
+		time.Sleep(3 * testLease)
+		synctest.Wait()
+		if a.Role() != Owns || b.Role() != Owns {
+			t.Errorf("while the servers are parted, one node %s the document, the other %s", a.Role(), b.Role())
+		}
+		parted.Store(false)
+		time.Sleep(10 * testLease)
+		synctest.Wait()
+		if a.Role() != Follows || b.Role() != Owns {
+			t.Errorf("after that, one node %s the document, the other %s; want the first to follow", a.Role(), b.Role())
+		}
+		leaveA()
+		leaveB()
+	})
+}
+
+// renumbered is an engine that has lost some revisions: once it is emptied, it
+// counts from 1 again, as a NATS stream does that is made anew.
+type renumbered struct {
+	cluster.Engine
+	lost *atomic.Uint64
+}
+
+func (e renumbered) Join(key string) (cluster.Topic, error) {
+	t, err := e.Engine.Join(key)
+	return renumberedTopic{t, e.lost}, err
+}
+
+type renumberedTopic struct {
+	cluster.Topic
+	lost *atomic.Uint64
+}
+
+func (t renumberedTopic) Owner(ctx context.Context) (uint64, []byte, error) {
+	r, b, err := t.Topic.Owner(ctx)
+	return r - min(r, t.lost.Load()), b, err
+}
+
+func (t renumberedTopic) Swap(ctx context.Context, r uint64, b []byte) (uint64, error) {
+	if r != 0 {
+		r += t.lost.Load()
+	}
+	r, err := t.Topic.Swap(ctx, r, b)
+	return r - min(r, t.lost.Load()), err
+}
+
+func (t renumberedTopic) Put(ctx context.Context, r uint64, b []byte) error {
+	return t.Topic.Put(ctx, r+t.lost.Load(), b)
+}
+
+// TestRevisionsBeginAnew: a node follows on if the owner's record has a lower
+// revision than before, as in an engine that came back empty without anybody
+// having lost a connection.
+func TestRevisionsBeginAnew(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s, u := clustertest.NewServer(), new(upstream)
+		var lost atomic.Uint64
+		_, leave := member(t, renumbered{s.Connect(), &lost}, newShower(t, u, "before"))
+		time.Sleep(3 * time.Second)
+		shows := []*shower{newShower(t, u, "a"), newShower(t, u, "b")}
+		a, leaveA := member(t, renumbered{s.Connect(), &lost}, shows[0])
+		time.Sleep(3 * time.Second)
+		leave() // so that there have been some revisions
+		time.Sleep(3 * time.Second)
+		b, leaveB := member(t, renumbered{s.Connect(), &lost}, shows[1])
+		time.Sleep(10 * time.Second)
+		lost.Store(3)
+		s.Empty()
+		time.Sleep(5 * testLease)
+		synctest.Wait()
+		if a.Role() != Owns || b.Role() != Follows {
+			t.Errorf("one node %s the document, the other %s", a.Role(), b.Role())
+		}
+		first, _ := shows[0].Document()
+		if second, _ := shows[1].Document(); first != second {
+			t.Errorf("the owner shows %s, the other node %s", first, second)
+		}
+		leaveA()
+		leaveB()
+	})
+}
+
+// slowPuts is an engine that takes time to store a document.
+type slowPuts struct{ cluster.Engine }
+
+func (e slowPuts) Join(key string) (cluster.Topic, error) {
+	t, err := e.Engine.Join(key)
+	return slowPutTopic{t}, err
+}
+
+type slowPutTopic struct{ cluster.Topic }
+
+func (t slowPutTopic) Put(ctx context.Context, owner uint64, document []byte) error {
+	select {
+	case <-time.After(300 * time.Millisecond):
+		return t.Topic.Put(ctx, owner, document)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// TestExitDuringPut: a node that ends while it stores a document has stored it
+// all the same, so that the next one shows nothing older.
+func TestExitDuringPut(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s, u := clustertest.NewServer(), new(upstream)
+		a := newShower(t, u, "a")
+		_, leave := member(t, slowPuts{s.Connect()}, a)
+		time.Sleep(5*testInterval + 100*time.Millisecond) // a put is in flight
+		synctest.Wait()
+		leave()
+		u.set(func() { u.fails = true })
+		b := join(t, s, u, "b")
+		time.Sleep(time.Second)
+		synctest.Wait()
+		want, _ := a.Document()
+		if got, _ := b.Document(); got != want {
+			t.Errorf("after a node that has shown %s, the next one shows %q", want, got)
+		}
+		b.leave()
+	})
+}
+
+// TestTextNeverComes: if the text of what the owner shows is nowhere to be had,
+// others show theirs as stale until it is.
+func TestTextNeverComes(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s, u := clustertest.NewServer(), &upstream{dense: true, pad: 2 * clustertest.MaxMessage, interval: 5 * time.Second}
+		a := join(t, s, u, "a")
+		time.Sleep(2 * time.Second)
+		b := join(t, s, u, "b")
+		time.Sleep(10 * time.Second)
+		only(t, a, b)
+		s.StopWrites()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if got := b.now(); got.State != stale || got.Reason != late {
+			t.Errorf("while the owner shows others, an old document is %s %s", got.State, got.Reason)
+		}
+		s.StartWrites()
+		u.set(func() { u.steady = true })
+		time.Sleep(time.Minute)
+		only(t, a, b)
+		leaveAll(a, b)
+	})
+}
+
+// hanging is a source whose polls do not end: after a while its document is late.
+type hanging struct{ *shower }
+
+func (h hanging) Poll(ctx context.Context, _ Handover, turn *Turn) {
+	turn.May(ctx)
+	select {
+	case <-ctx.Done():
+		return
+	case <-time.After(20 * time.Second):
+	}
+	id, text := h.Document()
+	turn.Tell(State{ID: id, State: stale, Reason: late, Since: time.Now()}, text)
+	<-ctx.Done()
+}
+
+// TestLateBeforeTheFirstPoll: all nodes show that a document is late whose new
+// owner has not polled it yet.
+func TestLateBeforeTheFirstPoll(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s, u := clustertest.NewServer(), &upstream{steady: true}
+		a := join(t, s, u, "a")
+		time.Sleep(2 * time.Second)
+		b, leave := member(t, s.Connect(), hanging{newShower(t, u, "b")})
+		time.Sleep(3 * time.Second)
+		a.leave() // b is its only heir
+		time.Sleep(time.Second)
+		c := join(t, s, u, "c")
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if got := c.now(); got.State != stale || got.Reason != late {
+			t.Errorf("one node %s the document, the other shows it as %s %s, want stale late", b.Role(), got.State, got.Reason)
+		}
+		c.leave()
+		leave()
 	})
 }
 

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"iter"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -177,6 +178,7 @@ func (n *Node) run(ctx context.Context) {
 	watch := time.NewTicker(n.Lease / 12)
 	defer watch.Stop()
 	n.tell()
+	var extra time.Time // when a Resync last had it tell more
 	for {
 		select {
 		case <-ctx.Done():
@@ -188,7 +190,13 @@ func (n *Node) run(ctx context.Context) {
 			n.look()
 		case m := <-n.topic.Messages():
 			if m.Resync {
-				n.tell() // nodes that have just come back need not wait for the next beat
+				// Nodes that have just come back need not wait for the next beat. But if
+				// this one has missed beats because there were too many of them, and so
+				// have all others, one more from each would make that last.
+				if now := time.Now(); now.Sub(extra) >= n.Lease/beatsPerLease {
+					extra = now
+					n.tell()
+				}
 				continue
 			}
 			if e, err := n.seal.open(placeMessage, m.Data); err == nil && e.Kind == kindBeat {
@@ -273,6 +281,10 @@ func (n *Node) hear(e *envelope) {
 	for rest := e.bytes; len(rest) >= entrySize; rest = rest[entrySize:] {
 		key, entry := parseEntry(rest, now)
 		for _, m := range n.members[key] {
+			if m.role == Owns && e.Node != n.id && entry.revision > m.entry.revision {
+				m.rival = true
+				m.notice()
+			}
 			if m.role != Owns && m.owner == e.Node {
 				m.listed, m.heardEntry = e.Round, entry
 				m.notice()
@@ -323,6 +335,14 @@ func (n *Node) each() iter.Seq[*Member] {
 			}
 		}
 	}
+}
+
+// has reports whether a member of this node is there: the one that an owner's
+// record names, perhaps.
+func (n *Node) has(subject, from string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.ContainsFunc(n.members[subject], func(m *Member) bool { return m.from == from })
 }
 
 // peer is what is known of a node, nil if it was not heard yet; the mutex is

@@ -56,6 +56,7 @@ func (m *Member) own(ctx context.Context) {
 	n := m.node
 	n.mu.Lock()
 	running := m.polls != nil
+	m.rival = false
 	m.entry = entry{mark: mark{revision: m.revision}, next: m.latest.Next, every: m.latest.Every, validated: m.latest.Validated}
 	if !running {
 		m.latest, m.latestText = State{}, nil
@@ -162,8 +163,12 @@ func (o *owning) publish(ctx context.Context) {
 		return
 	}
 	if s.Begun.Before(o.since) && !s.denied() {
-		// Of a time when it was alone: another node may have shown a newer one.
-		o.sent, o.text = s, text
+		// Of a time when it was alone: another node may have shown a newer one. Or
+		// it has not polled yet, and is paused or late.
+		news := s.State != o.sent.State || s.Reason != o.sent.Reason
+		if o.sent, o.text = s, text; news {
+			o.say(nil, false) // which tells that it has not polled
+		}
 		return
 	}
 	was := o.sent
@@ -294,11 +299,14 @@ func (o *owning) stored(err error) {
 	}
 }
 
-// settle waits for a put in flight.
+// settle waits for a put in flight. At an exit that is cut off, and to be made
+// again.
 func (o *owning) settle() {
 	if o.putting {
-		<-o.put
 		o.putting = false
+		if err := <-o.put; err != nil && !errors.Is(err, cluster.ErrConflict) {
+			o.dirty = true
+		}
 	}
 }
 
@@ -365,7 +373,8 @@ func (o *owning) reply(now time.Time) {
 func (o *owning) verify(ctx context.Context, doubt bool) {
 	n, now := o.node, time.Now()
 	n.mu.Lock()
-	doubt = doubt || !o.owns(now)
+	doubt = doubt || o.rival || !o.owns(now)
+	o.rival = false
 	read := o.verified
 	fresh := n.freshLocked()
 	n.mu.Unlock()

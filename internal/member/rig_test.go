@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/pollsse/caddy-poll-sse/cluster"
 	"github.com/pollsse/caddy-poll-sse/cluster/clustertest"
 )
 
@@ -27,6 +28,7 @@ type upstream struct {
 	steady bool // it counts only if a test says so
 	fails  bool
 	denies bool
+	dense  bool // its texts cannot be packed
 	// secret has texts that cannot be packed, and that nobody may store.
 	secret bool
 	took   time.Duration
@@ -53,7 +55,7 @@ func (u *upstream) get(node string) (string, error) {
 	if !u.steady {
 		u.value++
 	}
-	if u.secret {
+	if u.secret || u.dense {
 		digits := rand.New(rand.NewPCG(uint64(u.value), 0))
 		text := strconv.AppendInt(nil, int64(u.value), 10)
 		for text = append(text, ' '); len(text) < u.pad; {
@@ -97,6 +99,10 @@ type shower struct {
 	back  int // how often one was shown that is lower
 	seen  []string
 	froms []Handover
+}
+
+func newShower(t *testing.T, u *upstream, name string) *shower {
+	return &shower{t: t, name: name, upstream: u, interval: cmp.Or(u.interval, testInterval), state: State{State: waiting}}
 }
 
 func value(text []byte) int {
@@ -264,8 +270,7 @@ func join(t *testing.T, s *clustertest.Server, u *upstream, name string, change 
 		c(&settings)
 	}
 	p := &place{
-		shower:     &shower{t: t, name: name, upstream: u, interval: cmp.Or(u.interval, testInterval), state: State{State: waiting}},
-		connection: s.Connect(), poke: make(chan struct{}, 1), done: make(chan struct{}),
+		shower: newShower(t, u, name), connection: s.Connect(), poke: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	var err error
 	if p.node, err = NewNode(p.connection, settings, slog.New(slog.NewTextHandler(t.Output(), nil)).With("node", name)); err != nil {
@@ -279,6 +284,25 @@ func join(t *testing.T, s *clustertest.Server, u *upstream, name string, change 
 		p.member.Run(ctx)
 	}()
 	return p
+}
+
+// member runs a node over an engine, with a source of its own, until leave ends
+// it as SIGTERM does.
+func member(t *testing.T, e cluster.Engine, source Source) (m *Member, leave func()) {
+	t.Helper()
+	n, err := NewNode(e, Settings{Lease: testLease}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m = n.Member([]byte("key"), "host", source, nil)
+	ctx, stop := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { m.Run(ctx) })
+	return m, func() {
+		stop()
+		running.Wait()
+		n.Close()
+	}
 }
 
 // leave ends the node as SIGTERM does.

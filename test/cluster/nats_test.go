@@ -1,6 +1,7 @@
 package cluster_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -165,6 +166,62 @@ func TestNATSJoins(t *testing.T) {
 		}
 	case <-time.After(30 * time.Second):
 		t.Error("no Resync")
+	}
+}
+
+// TestNATSKeepsWhatAnotherOwnerPut: a node that owns a document again writes the
+// parts of the next one where none of the stored one are, though another node has
+// put that meanwhile.
+func TestNATSKeepsWhatAnotherOwnerPut(t *testing.T) {
+	t.Parallel()
+	s := newNATS(t, func(o *server.Options) { o.MaxPayload, o.MaxPending = 4<<10, 1<<20 })
+	module := provisioned(t, &nats.NATS{Servers: []string{s.url()}})
+	var topics []cluster.Topic
+	for range 2 {
+		e := dial(t, module)
+		awaitUp(t, e)
+		topic, err := e.Join("key")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer topic.Close()
+		topics = append(topics, topic)
+	}
+	client, err := natsgo.Connect(s.url())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	parts, err := client.SubscribeSync("poll_sse.s.key.p.*.*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := client.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	document := bytes.Repeat([]byte("x"), 5<<10) // two parts
+	var revision uint64
+	var slots []string
+	for _, owner := range []int{0, 1, 0} {
+		if revision, err = topics[owner].Swap(within(t), revision, []byte("record")); err != nil {
+			t.Fatal(err)
+		}
+		if err := topics[owner].Put(within(t), revision, document); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			m, err := parts.NextMsgWithContext(within(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			slots = append(slots, strings.Split(m.Subject, ".")[4])
+		}
+	}
+	for i := 2; i < len(slots); i++ {
+		if slots[i] == slots[i-2] {
+			t.Errorf("parts of one document after the other are in slots %v", slots)
+			break
+		}
 	}
 }
 
