@@ -19,7 +19,7 @@ export function live(address, { signal, onerror, initial, ...o } = {}) {
     return core._listen(listener, onerror, cores);
   });
   if (signal?.aborted) root.close();
-  signal?.addEventListener('abort', root.close, { once: true });
+  signal?.addEventListener('abort', root.close);
   return root;
 }
 

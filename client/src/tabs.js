@@ -90,7 +90,7 @@ export function tabs(url, o, core, connection) {
     if (worker) {
       post(['bye']);
       channel = new SharedWorker(worker, name + workers++).port;
-      post(['open', [url, { ...o, notify: 0 }]]);
+      post(['open', [url, { ...o, tabs: { key }, notify: 0 }]]);
     } else channel = new BroadcastChannel(name);
     channel.onmessage = receive;
     hello();
