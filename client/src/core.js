@@ -125,9 +125,9 @@ export const createCore = (url, o, initial) => {
   };
   const halt = () => {
     clearTimeout(hiddenTimer);
-    way._stop();
     // What has failed does not try again because it was hidden or frozen.
     if (running && status.state === 'failed') return;
+    way._stop();
     set({ state: 'paused' });
   };
   const look = () => {

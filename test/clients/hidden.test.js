@@ -77,7 +77,7 @@ test("a hidden page gives its connection back, if it is told to, and resumes", a
 });
 
 test("a hidden page that shares nothing goes on for a while, and what has failed stays so", async (t) => {
-	const s = await site(t, { pages: { "index.html": livePage("{ tabs: false }"), "failed.html": livePage("{ tabs: false, hidden: { pauseAfter: 0 } }"), "other.html": "<!doctype html><title>other</title>" }, directives: "respond /denied 401" });
+	const s = await site(t, { pages: { "index.html": livePage("{ tabs: false }"), "failed.html": livePage(`{ tabs: { key: "me" }, hidden: { pauseAfter: 0 } }`), "other.html": "<!doctype html><title>other</title>" }, directives: "respond /denied 401" });
 	const browser = devtools(t);
 	const page = await browser.open(s.origin);
 	await reaches(page, 0);
@@ -95,6 +95,8 @@ test("a hidden page that shares nothing goes on for a while, and what has failed
 	await failed.show();
 	await failed.evaluate("new Promise((done) => requestAnimationFrame(done))");
 	assert.deepEqual(await failed.evaluate("[doc.status.state, doc.stats.connects]"), ["failed", 1]);
+	await failed.evaluate("doc.reconnect()");
+	await until("another try", () => failed.evaluate("doc.stats.connects === 2"));
 });
 
 test("the back/forward cache", async (t) => {
