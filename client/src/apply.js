@@ -1,8 +1,8 @@
 // Applies changes to a document without writing to it: what changes is copied once for each call, the rest is shared.
 
-export const isContainer = (value) => typeof value === 'object' && value !== null;
 const isList = Array.isArray;
-const isObject = (value) => isContainer(value) && !isList(value);
+// As JSON.parse makes them: a Date or a Set, which a reviver or select() may have made, is a value.
+export const isObject = (value) => value && Object.getPrototypeOf(value) === Object.prototype;
 const { hasOwn } = Object;
 
 const misfit = () => {
@@ -26,7 +26,7 @@ function parseIndex(token, limit) {
 /** Returns a member or an item, which must be there. */
 export function get(node, token) {
   if (isList(node)) return node[parseIndex(token, node.length)];
-  return isContainer(node) && hasOwn(node, token) ? node[token] : misfit();
+  return isObject(node) && hasOwn(node, token) ? node[token] : misfit();
 }
 
 // An assignment to __proto__ would change the prototype instead.
@@ -52,7 +52,7 @@ export function applyPatch(document, patch) {
       if (write && !copied?.has(child)) {
         // With room for one item more: for a list that is full, splice would copy all items once again.
         if (isList(child)) (child = child.concat([0])).pop();
-        else child = isContainer(child) ? { ...child } : misfit();
+        else child = isObject(child) ? { ...child } : misfit();
         copied?.add(child);
         set(node, token, child);
       }
@@ -108,8 +108,7 @@ export function applyMerge(document, patch) {
 /** Returns a document equal to next that holds the parts of previous that have not changed. */
 export function share(previous, next) {
   if (Object.is(previous, next)) return previous;
-  if (!isContainer(previous) || !isContainer(next) || isList(previous) !== isList(next)) return next;
-  if (isList(next)) {
+  if (isList(previous) && isList(next)) {
     const result = next.slice(), shift = previous.length - next.length;
     let tail = next.length;
     // From the end first, so that an item put in front renews one item and not all.
@@ -123,6 +122,7 @@ export function share(previous, next) {
     for (let i = 0; i < tail && i < previous.length; i++) result[i] = share(previous[i], next[i]);
     return !shift && result.every((item, i) => Object.is(item, previous[i])) ? previous : result;
   }
+  if (!isObject(previous) || !isObject(next)) return next;
   const result = { ...next }, keys = Object.keys(next);
   let same = keys.length === Object.keys(previous).length;
   for (const key of keys) {

@@ -24,20 +24,19 @@ export function connection(url, o, core) {
 
   // Does work that ends with outer, or when it says so itself by a timer: work(signal, within, end).
   async function guard(outer, work) {
-    const own = new AbortController(), { signal } = own, end = (error) => own.abort(error), stop = () => end();
+    const own = new AbortController(), { signal } = own, end = (error) => own.abort(error);
     let timer;
-    outer.addEventListener('abort', stop);
+    outer.addEventListener('abort', () => end(), { signal });
     try {
       return await work(signal, (delay, act) => {
         clearTimeout(timer);
-        timer = setTimeout(act, delay);
+        timer = setTimeout(act, Math.min(delay, 2e9));
       }, end);
     } catch (error) {
       throw signal.aborted ? signal.reason : error;
     } finally {
       clearTimeout(timer);
       end();
-      outer.removeEventListener('abort', stop);
     }
   }
 
@@ -161,7 +160,6 @@ export function connection(url, o, core) {
         error = cause instanceof LiveError ? cause : problem('network', { cause });
         const { kind, retryAfter } = error;
         delay = kind === 'refused' && retry ? retry : retryAfter ? retryAfter * 1000 * (1 + Math.random() / 4) : backoff(tries++);
-        if (error.fatal) run = delay = undefined;
         if (kind === 'data') {
           core._forget();
           delay = misfits++ ? backoff(misfits) : 0;
@@ -186,8 +184,13 @@ export function connection(url, o, core) {
         }
       }
       if (signal.aborted) return;
+      // Before it is told: the page may start another.
+      if (error?.fatal) {
+        stop();
+        delay = undefined;
+      }
       if (error || mode === 'stream') core._fail(error, delay && after(delay));
-      if (!run) return;
+      if (signal.aborted) return;
       if (delay) {
         await guard(signal, (own, within) => new Promise((done) => {
           within(delay, (endPause = done));

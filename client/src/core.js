@@ -105,12 +105,14 @@ export const createCore = (url, o, initial) => {
   // A clean end has no error. What was live gets some time to come back before a page shows a banner.
   const fail = (error, retryAt) => {
     const lost = () => set({ state: error?.fatal ? 'failed' : globalThis.navigator?.onLine === false ? 'offline' : 'connecting', error, reason: error?.kind, retryAt });
-    if (error) for (const onerror of new Set(listeners.values())) onerror && call(onerror, error);
-    // The document has come another way, and goes on to.
-    if (error?.kind === 'buffered') return set({ transport: 'long-poll' });
     clearTimeout(graceTimer);
-    if (error?.fatal || /connecting|offline/.test(status.state)) lost();
+    if (error?.fatal) core._private(); // a tab that opens after a login must not wait for this one
+    // The document has come another way, and goes on to.
+    if (error?.kind === 'buffered') set({ transport: 'long-poll' });
+    else if (error?.fatal || /connecting|offline/.test(status.state)) lost();
     else graceTimer = setTimeout(lost, grace);
+    // The page may connect anew in it.
+    if (error) for (const onerror of new Set(listeners.values())) onerror && call(onerror, error);
   };
 
   // ---- who listens; sleep, network and visibility
@@ -123,6 +125,8 @@ export const createCore = (url, o, initial) => {
   };
   const halt = () => {
     clearTimeout(hiddenTimer);
+    // What has failed does not try again because it was hidden or frozen.
+    if (running && status.state === 'failed') return;
     way._stop();
     set({ state: 'paused' });
   };
@@ -132,15 +136,20 @@ export const createCore = (url, o, initial) => {
     if (!page.hidden) {
       go();
       way._wake();
-    } else if (after !== false) hiddenTimer = setTimeout(halt, after);
+    } else if (after !== false) hiddenTimer = setTimeout(halt, Math.min(after, 2e9));
   };
-  const leave = () => way._stop();
-  const back = ({ type, persisted }) => (type === 'resume' || persisted) && go();
-  const hear = (method) => page && [
-    [page, 'visibilitychange', look], [page, 'freeze', leave], [page, 'resume', back],
-    [globalThis, 'online', online], [globalThis, 'pagehide', leave], [globalThis, 'pageshow', back],
-  ].forEach(([target, type, run]) => target[method](type, run));
-  const online = () => way._wake(1);
+  const heard = {
+    visibilitychange: look,
+    freeze: halt,
+    pagehide: halt,
+    resume: go,
+    pageshow: ({ persisted }) => persisted && go(),
+    online: () => way._wake(1),
+  };
+  // Those of the document pass the window on their way down.
+  const hear = (method) => {
+    for (const type in page && heard) globalThis[method](type, heard[type], true);
+  };
   const stop = () => {
     running = false;
     hear('removeEventListener');
@@ -200,10 +209,10 @@ export const createCore = (url, o, initial) => {
   };
   const link = connection(url, o, core);
   let way = link;
-  if (page && o.tabs !== false) {
+  if (page) {
     // Over HTTP/2 a browser has as many connections as it wants.
     const many = new URL(url).origin === location.origin && /^h[23]/.test(performance.getEntriesByType('navigation')[0]?.nextHopProtocol);
-    way = ((o.tabs === true || !many) && tabs(url, o, core, link)) || link;
+    way = ((many ? o.tabs === true : o.tabs !== false) && tabs(url, o, core, link)) || link;
     alone = way === link && !many;
   }
   return core;

@@ -19,7 +19,7 @@ export function live(address, { signal, onerror, initial, ...o } = {}) {
     return core._listen(listener, onerror, cores);
   });
   if (signal?.aborted) root.close();
-  signal?.addEventListener('abort', root.close, { once: true });
+  signal?.addEventListener('abort', root.close);
   return root;
 }
 
@@ -69,7 +69,7 @@ function view(core, listen, choose, parent) {
       })();
     },
     subscribe(run) {
-      let told = core()._has, last = getSnapshot();
+      let told, last;
       const off = onChange((change) => {
         const previous = last;
         last = getSnapshot();
@@ -77,7 +77,9 @@ function view(core, listen, choose, parent) {
         told = true;
         run(last, parent ? { type: 'snapshot', previous, id: change.id } : change);
       });
-      if (told) call(run, last);
+      // Only now it is known which core this is.
+      told = core()._has;
+      if (told) call(run, (last = getSnapshot()));
       return off;
     },
     onChange,

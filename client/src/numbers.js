@@ -1,5 +1,5 @@
 // Loaded by those who ask for numbers or a reviver.
-import { isContainer, parsePointer, set } from './apply.js';
+import { isObject, parsePointer, set } from './apply.js';
 
 // JSON.parse source text access: Chrome 114, Firefox 135, Safari 18.4, Node 21.
 let hasSource = false;
@@ -29,7 +29,7 @@ export function numberParser(numbers = 'double', native = hasSource) {
 function revive(value, key, reviver) {
   const walk = (holder, name) => {
     const member = holder[name];
-    if (isContainer(member)) {
+    if (Array.isArray(member) || isObject(member)) {
       for (const child of Object.keys(member)) {
         const revived = walk(member, child);
         if (revived === undefined) delete member[child];

@@ -8,10 +8,15 @@ const neutral = ['accept', 'cache-control', 'content-type', 'if-modified-since',
 const numbers = JSON.rawJSON && ((source) => (`${+source}` === source ? +source : JSON.rawJSON(source)));
 if (numbers) numbers.shared = true;
 
+// Fields that make another answer of it.
+const conditions = ['range', 'if-match', 'if-unmodified-since'];
+
+const mostStreams = 4; // for one URL: a page that gives each request a header of its own would open a stream for each
+
 /** urls: pairs of a URL and the query parameters to ignore. load: returns a promise of live(). */
 export function shim(urls, load, { idle = 120000 } = {}) {
   // Pages put others in their place: MooTools has an Event of its own.
-  const { fetch: realFetch, Event, ProgressEvent } = globalThis, X = XMLHttpRequest.prototype, { open, send, setRequestHeader, abort, overrideMimeType } = X;
+  const { fetch: realFetch, Request, Event, ProgressEvent } = globalThis, X = XMLHttpRequest.prototype, { open, send, setRequestHeader, abort, overrideMimeType } = X;
   const network = (...request) => realFetch.apply(globalThis, request);
   network.shared = true; // between tabs, that is
   const stats = { answered: 0, notModified: 0, passed: 0 };
@@ -38,11 +43,11 @@ export function shim(urls, load, { idle = 120000 } = {}) {
   // The stream that a request could be answered from, if it is live.
   const lookUp = (href, headers, credentials) => {
     const accept = headers.get('accept');
-    if (!href || headers.has('range') || (accept && !/json|\*\/\*/.test(accept))) return;
+    if (!href || conditions.some((name) => headers.has(name)) || (accept && !/json|\*\/\*/.test(accept))) return;
     const own = [...headers].filter(([name]) => !neutral.includes(name)), key = JSON.stringify([href, own, credentials]);
     let entry = entries.get(key);
-    if (!entry) {
-      entry = { etag: '', text: '' };
+    if (!entry && [...entries.values()].filter((other) => other.href === href).length < mostStreams) {
+      entry = { href, etag: '', text: '' };
       entries.set(key, entry);
       entry.opened = load().then((live) => {
         if (entries.get(key) !== entry) return;
@@ -50,8 +55,8 @@ export function shim(urls, load, { idle = 120000 } = {}) {
         entry.off = entry.live.subscribe(() => {});
       }, () => {}); // blocked, or no network
     }
-    entry.used = Date.now();
-    const { live } = entry;
+    if (entry) entry.used = Date.now();
+    const live = entry?.live;
     if (live?.status.state !== 'live' || !live.id) {
       stats.passed++;
       return;
@@ -84,22 +89,24 @@ export function shim(urls, load, { idle = 120000 } = {}) {
     for (const [name, value] of Object.entries({ url, type: 'basic', clone: () => dress(Response.prototype.clone.call(response), url) })) Object.defineProperty(response, name, { value });
     return response;
   };
-  function patchedFetch(input, init = {}) {
-    const request = input instanceof Request ? input : {}, option = (name) => init?.[name] ?? request[name];
-    const address = request.url ?? input, href = (option('method') ?? 'GET').toUpperCase() === 'GET' && find(address), signal = option('signal');
-    const plain = href && option('mode') !== 'no-cors' && option('credentials') !== 'omit' && !option('integrity') && option('cache') !== 'only-if-cached' && option('cache') !== 'force-cache';
-    if (!plain || signal?.aborted) return network(input, init);
-    let answer;
+  const plain = ({ method, mode, credentials, integrity, cache, signal }) =>
+    method === 'GET' && mode !== 'no-cors' && credentials !== 'omit' && !integrity && cache !== 'only-if-cached' && cache !== 'force-cache' && !signal.aborted;
+  function patchedFetch(input, init) {
+    let request, answer;
     try {
-      answer = lookUp(href, new Headers(init?.headers ?? request.headers), option('credentials') ?? 'same-origin');
+      const { url, method } = input instanceof Request ? input : { url: input, method: 'GET' };
+      const href = `${init?.method ?? method}`.toUpperCase() === 'GET' && find(url);
+      // Of a GET only: it would take the body from another.
+      request = href && new Request(input, init);
+      answer = request && plain(request) && lookUp(href, request.headers, request.credentials);
     } catch {
-      // headers that are none: the browser says so itself
+      // no request: the browser says so itself
     }
     if (!answer) return network(input, init);
     const { status, statusText, text, fields } = answer;
     return new Promise((resolve, reject) => later(() => {
-      if (signal?.aborted) reject(signal.reason);
-      else resolve(dress(new Response(status === 304 ? null : text, { status, statusText, headers: fields }), withoutHash(address)));
+      if (request.signal.aborted) reject(request.signal.reason);
+      else resolve(dress(new Response(status === 304 ? null : text, { status, statusText, headers: fields }), withoutHash(request.url)));
     }));
   }
 
@@ -109,11 +116,11 @@ export function shim(urls, load, { idle = 120000 } = {}) {
   const shown = ['readyState', 'status', 'statusText', 'responseURL', 'responseText', 'responseXML', 'response', 'getResponseHeader', 'getAllResponseHeaders'];
   const undress = (xhr) => shown.forEach((name) => delete xhr[name]);
 
-  X.open = function (method, url, async = true, user, password) {
+  X.open = function (method, url, async, user, password) {
     undress(this);
     const old = requests.get(this);
     if (old) old.over = true;
-    requests.set(this, { href: `${method}`.toUpperCase() === 'GET' && async && user == null && password == null && find(url), url, headers: new Headers() });
+    requests.set(this, { href: `${method}`.toUpperCase() === 'GET' && (async || arguments.length < 3) && user == null && password == null && find(url), url, headers: new Headers() });
     return open.apply(this, arguments);
   };
   X.setRequestHeader = function (name, value) {
@@ -127,27 +134,30 @@ export function shim(urls, load, { idle = 120000 } = {}) {
   };
   X.abort = function () {
     const known = requests.get(this);
-    if (!known?.answer || known.over) {
+    if (!known?.answer) {
       undress(this);
       return abort.apply(this, arguments);
     }
-    known.over = true;
     known.answer = { status: 0, statusText: '', text: '', fields: {} };
-    known.state = 4;
-    fire(this, 'readystatechange');
-    fire(this, 'abort');
-    fire(this, 'loadend');
+    known.value = undefined;
+    if (!known.over) {
+      known.over = true;
+      known.state = 4;
+      for (const event of ['readystatechange', 'abort', 'loadend']) fire(this, event);
+    }
     known.state = 0;
   };
   X.send = function () {
-    const known = requests.get(this), type = this.responseType;
-    const answer = known?.href && !known.answer && type !== 'document' && this.readyState === 1 && lookUp(known.href, known.headers, this.withCredentials ? 'include' : 'same-origin');
+    const known = requests.get(this);
+    if (known?.answer) throw new DOMException('The request was sent before.', 'InvalidStateError');
+    const answer = known?.href && this.responseType !== 'document' && this.readyState === 1 && lookUp(known.href, known.headers, this.withCredentials ? 'include' : 'same-origin');
     if (!answer) return send.apply(this, arguments);
     known.answer = answer;
     known.state = 1;
     const url = withoutHash(known.url);
     const done = () => known.state === 4 && known.answer.status, begun = () => known.state > 1;
     const value = () => {
+      const type = this.responseType; // a page may set it after send()
       if (type === '' || type === 'text') return known.state > 2 ? known.answer.text : '';
       if (!done()) return null;
       const { text } = known.answer;
@@ -161,7 +171,7 @@ export function shim(urls, load, { idle = 120000 } = {}) {
       return (known.value ??= type === 'blob' ? new Blob([text], { type: 'application/json' }) : new TextEncoder().encode(text).buffer);
     };
     const only = (...types) => {
-      if (!types.includes(type)) throw new DOMException(`The object's 'responseType' is '${type}'.`, 'InvalidStateError');
+      if (!types.includes(this.responseType)) throw new DOMException(`The object's 'responseType' is '${this.responseType}'.`, 'InvalidStateError');
     };
     const header = (name) => (begun() ? known.answer.fields[`${name}`.toLowerCase()] ?? null : null);
     const all = () => (begun() ? Object.entries(known.answer.fields).map(([name, text]) => `${name}: ${text}\r\n`).join('') : '');
@@ -199,6 +209,12 @@ export function shim(urls, load, { idle = 120000 } = {}) {
     entries.delete(key);
     entry.live?.close();
   };
+  // What was live before a pause is not after it, and in the meantime another tab may have changed the login, which cannot
+  // be seen here: the next stream has the cookies of then.
+  const dropAll = () => entries.forEach((entry, key) => drop(key, entry));
+  const look = () => document.hidden || dropAll();
+  const heard = [[globalThis, 'pagehide', dropAll], [document, 'freeze', dropAll], [document, 'visibilitychange', look]];
+  for (const [target, type, run] of heard) target.addEventListener(type, run);
   const timer = setInterval(() => {
     for (const [key, entry] of entries) if (Date.now() - entry.used > idle) drop(key, entry);
   }, 10000);
@@ -208,7 +224,8 @@ export function shim(urls, load, { idle = 120000 } = {}) {
     /** Gives the page back its own fetch and XMLHttpRequest. */
     remove() {
       clearInterval(timer);
-      for (const [key, entry] of entries) drop(key, entry);
+      for (const [target, type, run] of heard) target.removeEventListener(type, run);
+      dropAll();
       if (globalThis.fetch === patchedFetch) globalThis.fetch = realFetch;
       Object.assign(X, { open, send, setRequestHeader, abort, overrideMimeType });
     },

@@ -5,13 +5,12 @@ import { live } from './client.js';
 export function createLive(url, options) {
   const [data, setData] = createSignal(options?.initial?.data), [status, setStatus] = createSignal();
   createEffect(() => {
-    const address = typeof url === 'function' ? url() : url;
-    if (!address) return;
-    const document = live(address, options), update = () => {
-      setData(() => document.data);
-      setStatus(() => document.status);
+    const address = typeof url === 'function' ? url() : url, document = address ? live(address, options) : undefined;
+    const update = () => {
+      setData(() => document?.data);
+      setStatus(() => document?.status);
     };
-    onCleanup(document.onChange(update));
+    if (document) onCleanup(document.onChange(update));
     update();
   });
   return [data, status];

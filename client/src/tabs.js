@@ -7,7 +7,7 @@ const askAfter = 3000, stealAfter = 6000; // ms of silence, while the page is vi
 /** Answers a follower for the core that has the connection. */
 export function answer(core, [kind, , id], post) {
   if (kind === 'ping') post(['pong', , core._id]);
-  if (kind === 'again') core._reconnect();
+  if (kind === 'again' || (kind === 'hello' && core._status().state === 'failed')) core._reconnect();
   if (kind !== 'hello') return;
   if (core._has && id !== core._id) post(core._options.numbers?.shared ? ['snapshot', JSON.stringify(core._doc), core._id] : ['document', core._doc, core._id]);
   post(['status', core._plainStatus(), core._id]);
@@ -66,20 +66,22 @@ export function tabs(url, o, core, connection) {
     }
   };
 
+  const lead = (done) => {
+    leads = true;
+    release = done;
+    connection._start();
+  };
   const lock = (steal) => {
     request = new AbortController();
-    locks.request(name, steal ? { steal } : { signal: request.signal }, () => new Promise((done) => {
-      leads = true;
-      release = done;
-      connection._start();
-    })).catch(() => {
-      if (!leads) return;
-      // Another tab took this one for dead.
-      leads = false;
-      connection._stop();
-      heard = Date.now();
-      hello();
-      lock();
+    locks.request(name, steal ? { steal } : { signal: request.signal }, () => new Promise(lead)).catch(({ name }) => {
+      if (leads) {
+        // Another tab took this one for dead.
+        leads = false;
+        connection._stop();
+        heard = Date.now();
+        hello();
+        lock();
+      } else if (name !== 'AbortError') lead(() => {}); // a frame in a sandbox may have no locks
     });
   };
 
@@ -88,7 +90,7 @@ export function tabs(url, o, core, connection) {
     if (worker) {
       post(['bye']);
       channel = new SharedWorker(worker, name + workers++).port;
-      post(['open', [url, { ...o, tabs: false, notify: 0 }]]);
+      post(['open', [url, { ...o, tabs: { key }, notify: 0 }]]);
     } else channel = new BroadcastChannel(name);
     channel.onmessage = receive;
     hello();

@@ -24,7 +24,7 @@ globalThis.onconnect = ({ ports: [port] }) => {
         open.set(key, (entry = { key, core, ports, off }));
         core._say = (said) => ports.forEach((send) => send(said));
         // Each tab gets a connection of its own: cookies that have changed since would not be seen here.
-        core._private = () => {
+        if (message[1][1].tabs.key === undefined) core._private = () => {
           open.delete(key);
           ports.forEach((send) => send(['solo']));
           ports.clear();

@@ -82,3 +82,19 @@ test('share gives a document equal to the new one, whatever the two are', () => 
     assert.equal(again, after);
   }
 });
+
+test('a value that is no plain object is a value', () => {
+  class Amount {
+    constructor(text) {
+      this.text = text;
+    }
+  }
+  for (const make of [(n) => new Date(n), (n) => new Set([n]), (n) => new Map([[n, n]]), (n) => new Amount(n)]) {
+    const [before, after] = [make(1), make(2)], name = before.constructor.name;
+    assert.equal(share(before, after), after, name);
+    assert.equal(share({ a: before, b: [1] }, { a: after, b: [1] }).a, after, name);
+    assert.equal(applyMerge({ a: before }, { a: after }).a, after, name);
+    assert.equal(applyPatch({ a: before }, [{ op: 'replace', path: '/a', value: after }]).a, after, name);
+    assert.throws(() => applyPatch({ a: before }, [{ op: 'test', path: '/a', value: after }]), name);
+  }
+});

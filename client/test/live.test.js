@@ -537,3 +537,66 @@ test('what was sent, and what polling would have cost', async (t) => {
   assert.deepEqual([stats.events, stats.snapshots, stats.patches, stats.connects, stats.resyncs], [2, 1, 0, 1, 0]);
   assert.equal(server.requests.length, 1);
 });
+
+test('dates that a reviver makes are told of, in the document and in a part', async (t) => {
+  const { server, quotes } = await begin(t, { at: 0 }, { reviver: (key, value) => (key === 'at' ? new Date(value) : value) });
+  const told = [], days = [];
+  quotes.at('/at').subscribe((at) => told.push(+at));
+  quotes.select((doc) => new Set([+doc.at])).subscribe((set) => days.push(...set));
+  server.last.send(snapshot({ at: 1 }, 1));
+  await settle();
+  server.last.send(patch([{ op: 'replace', path: '/at', value: 2 }], 2));
+  await settle();
+  server.last.send(event('merge', { at: 3 }, version(3)));
+  await settle();
+  assert.deepEqual(told, [0, 1, 2, 3]);
+  assert.deepEqual(days, [0, 1, 2, 3]);
+  assert.deepEqual(quotes.data, { at: new Date(3) });
+});
+
+test('who subscribes to what another part of the page follows is told at once', async (t) => {
+  clock(t);
+  const server = new Server(), url = address(), [one, two] = [1, 2].map(() => live(url, { fetch: server.fetch })), told = [];
+  one.subscribe(() => {});
+  await settle();
+  server.last.stream(opening + statusLive + snapshot({ n: 1 }, 1));
+  await settle();
+  two.subscribe((doc) => told.push(doc));
+  assert.deepEqual(told, [{ n: 1 }]);
+  assert.equal(two.data, one.data);
+  one.close();
+  two.close();
+});
+
+for (const how of ['onerror', 'onStatus']) {
+  test(`reconnect() in ${how} makes one stream`, async (t) => {
+    const { server, quotes } = await begin(t, null, { onerror: ({ fatal }) => fatal && how === 'onerror' && quotes.reconnect() });
+    if (how === 'onStatus') quotes.onStatus(({ state }) => state === 'failed' && quotes.reconnect());
+    server.last.answer(401);
+    await settle();
+    assert.equal(server.requests.length, 2);
+    assert.equal(quotes.status.state, 'connecting');
+    server.last.stream(opening + statusLive + snapshot(1, 1));
+    await settle();
+    assert.equal(quotes.data, 1);
+    quotes.close();
+    assert.ok(server.last.aborted);
+  });
+}
+
+test('no timer is longer than timers can be, as it would fire at once', async (t) => {
+  const { server, tick } = await begin(t, { n: 0 }, { silence: Infinity });
+  const real = setTimeout, delays = [];
+  t.mock.method(globalThis, 'setTimeout', (run, delay) => {
+    delays.push(delay);
+    return real(run, delay);
+  });
+  server.last.send(':\n\n');
+  await settle();
+  server.last.break();
+  await tick(2500);
+  server.last.answer(503, null, { 'retry-after': '31536000' });
+  await settle();
+  assert.ok(delays.length > 2);
+  assert.deepEqual(delays.filter((delay) => delay > 2 ** 31 - 1), []);
+});

@@ -1,5 +1,6 @@
 // The pages of examples/frameworks, as their tools bundle them.
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "node:test";
@@ -47,3 +48,44 @@ for (const [name, entry] of [["React", "react.jsx"], ["Vue", "vue.js"], ["Svelte
 		assert.equal(s.cut.requests.filter((request) => /^GET \/api\/quotes/.test(request)).length, 1, "StrictMode mounts twice, and connects once");
 	});
 }
+
+// run bundles a script and returns what it prints in Node.
+async function run(contents, options) {
+	const { outputFiles } = await build({ stdin: { contents, resolveDir: folder }, bundle: true, write: false, format: "cjs", alias, nodePaths: [join(root, "test/clients/node_modules")], define: { "process.env.NODE_ENV": '"production"' }, logLevel: "error", ...options });
+	return execFileSync(process.execPath, ["-"], { input: outputFiles[0].text, encoding: "utf8" });
+}
+
+test("React renders on a server, where a relative URL has no base", async () => {
+	const html = await run(`
+		import { createElement } from "react";
+		import { renderToString } from "react-dom/server";
+		import { useLive } from "poll-sse/react";
+		const Price = () => {
+			const { data, status } = useLive("/api/quotes", { initial: { data: { price: 7 }, id: "x" } });
+			return createElement("p", null, data.price, " ", status.state);
+		};
+		console.log(renderToString(createElement(Price)));`, { platform: "node" });
+	assert.equal(html.replaceAll("<!-- -->", "").trim(), "<p>7 paused</p>");
+});
+
+test("Solid forgets a document when its URL becomes null", async () => {
+	const printed = await run(`
+		import { createEffect, createRoot, createSignal } from "solid-js";
+		import { createLive } from "poll-sse/solid";
+		const text = 'event: snapshot\\nid: 1\\ndata: {"of":"somebody"}\\n\\n';
+		const fetch = async () => new Response(new ReadableStream({ start: (c) => c.enqueue(new TextEncoder().encode(text)) }), { headers: { "content-type": "text/event-stream" } });
+		createRoot(() => {
+			const [url, setURL] = createSignal("http://server.test/doc"), [data, status] = createLive(url, { fetch });
+			let had = false;
+			createEffect(() => {
+				if (data() && !had) queueMicrotask(() => setURL(null));
+				else if (had && !data()) {
+					console.log(JSON.stringify([data(), status()]));
+					process.exit();
+				}
+				had ||= !!data();
+			});
+			setTimeout(() => process.exit(1), 20_000);
+		});`, { conditions: ["browser"] });
+	assert.equal(printed.trim(), "[null,null]");
+});

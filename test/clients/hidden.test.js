@@ -76,6 +76,29 @@ test("a hidden page gives its connection back, if it is told to, and resumes", a
 	assert.equal(s.streams(), 2);
 });
 
+test("a hidden page that shares nothing goes on for a while, and what has failed stays so", async (t) => {
+	const s = await site(t, { pages: { "index.html": livePage("{ tabs: false }"), "failed.html": livePage(`{ tabs: { key: "me" }, hidden: { pauseAfter: 0 } }`), "other.html": "<!doctype html><title>other</title>" }, directives: "respond /denied 401" });
+	const browser = devtools(t);
+	const page = await browser.open(s.origin);
+	await reaches(page, 0);
+	const other = await browser.open(`${s.origin}/other.html`);
+	await other.show();
+	await until("hidden", () => page.evaluate("document.hidden"));
+	s.up.version = 1;
+	await reaches(page, 1);
+	assert.deepEqual(await page.evaluate("[doc.status.state, doc.stats.connects]"), ["live", 1]);
+	const failed = await browser.open(`${s.origin}/failed.html?url=/denied`);
+	await until("failed", () => failed.evaluate(`window.doc?.status.state === "failed"`));
+	await other.show();
+	await until("hidden", () => failed.evaluate("document.hidden"));
+	await failed.evaluate("new Promise((done) => setTimeout(done))");
+	await failed.show();
+	await failed.evaluate("new Promise((done) => requestAnimationFrame(done))");
+	assert.deepEqual(await failed.evaluate("[doc.status.state, doc.stats.connects]"), ["failed", 1]);
+	await failed.evaluate("doc.reconnect()");
+	await until("another try", () => failed.evaluate("doc.stats.connects === 2"));
+});
+
 test("the back/forward cache", async (t) => {
 	const s = await site(t, { pages: { "index.html": livePage(), "other.html": "<!doctype html><title>other</title>" } });
 	const page = await devtools(t).open(s.origin);

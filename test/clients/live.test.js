@@ -183,6 +183,51 @@ test("a private document by a SharedWorker: each tab goes on alone", async (t) =
 	}
 });
 
+test("a private document by a SharedWorker, with a key: one stream for all", async (t) => {
+	const s = await site(t, { options: "forward cookie:session", pages: { "index.html": livePage(`{ tabs: { worker: "/poll-sse/worker.js", key: "me" } }`) } });
+	const context = await browser(t);
+	const tabs = [await context.newPage(), await context.newPage()];
+	for (const tab of tabs) {
+		await tab.goto(`http://app.test:${s.cut.port}`);
+		await reaches(tab, 0);
+	}
+	s.up.version = 1;
+	for (const tab of tabs) await reaches(tab, 1);
+	assert.deepEqual(await Promise.all(tabs.map((tab) => tab.evaluate(() => doc.status.transport))), ["worker", "worker"]);
+	assert.equal(s.streams(), 1);
+});
+
+for (const [host, tabs] of [["127.0.0.1", {}], ["127.0.0.1", { key: "me" }], ["app.test", { worker: "/poll-sse/worker.js" }], ["app.test", { worker: "/poll-sse/worker.js", key: "me" }]]) {
+	test(`a tab that was denied does not hold up one that opens after a login: ${host}, ${JSON.stringify(tabs)}`, async (t) => {
+		// The first one shows what was rendered for somebody else.
+		const s = await site(t, { options: "forward cookie:session", pages: {
+			"index.html": livePage(`{ tabs: ${JSON.stringify(tabs)} }`),
+			"first.html": livePage(`{ tabs: ${JSON.stringify(tabs)}, initial: { data: { version: 7 }, id: "somebody-else---------" } }`),
+		} });
+		s.up.status = (request) => (request.headers.cookie ? 200 : 401);
+		const context = await browser(t), origin = `http://${host}:${s.cut.port}`;
+		const first = await context.newPage(), second = await context.newPage();
+		await first.goto(`${origin}/${tabs.key ? "" : "first.html"}`);
+		await until("failed", async () => (await first.evaluate(() => doc.status)).state === "failed");
+		await context.addCookies([{ name: "session", value: "in", url: origin }]);
+		await second.goto(origin);
+		await reaches(second, 0);
+		assert.deepEqual((await second.evaluate(() => seen)).map(([version]) => version), [0]);
+	});
+}
+
+test("where locks are refused, as in a sandbox, a page connects on its own", async (t) => {
+	const s = await site(t, { pages: { "index.html": `<!doctype html><iframe sandbox="allow-scripts" src="/frame.html"></iframe>`, "frame.html": livePage() }, directives: "header Access-Control-Allow-Origin *" });
+	const page = await (await browser(t)).newPage();
+	await page.goto(s.origin);
+	const frame = await until("the frame", () => page.frames()[1]);
+	assert.equal(await frame.evaluate(() => navigator.locks?.request("x", () => 1).catch(({ name }) => name)), "SecurityError");
+	await reaches(frame, 0);
+	await frame.evaluate(() => doc.reconnect());
+	s.up.version = 1;
+	await reaches(frame, 1);
+});
+
 test("a network that goes silent, and comes back", async (t) => {
 	const s = await site(t, { heartbeat: "1s", pages: { "index.html": livePage() } });
 	const page = await (await browser(t)).newPage();

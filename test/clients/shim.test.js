@@ -81,6 +81,64 @@ test("what a page sees of a request is what the network shows", async (t) => {
 		assert.equal(merge(shimmed).map((entry) => JSON.stringify(entry).slice(0, 150)).join("\n"), merge(real).map((entry) => JSON.stringify(entry).slice(0, 150)).join("\n"), name);
 	}
 
+	// What a request says of itself.
+	const values = {
+		"responseType after send()": () => new Promise((done) => {
+			const x = new XMLHttpRequest();
+			x.open("GET", "/api");
+			x.onload = () => done([x.responseType, typeof x.response]);
+			x.send();
+			x.responseType = "json";
+		}),
+		"send() twice": () => new Promise((done) => {
+			const x = new XMLHttpRequest(), log = [], again = () => {
+				try {
+					x.send();
+				} catch (error) {
+					log.push(error.name);
+				}
+			};
+			x.open("GET", "/api");
+			x.onloadend = () => {
+				again();
+				done(log);
+			};
+			x.send();
+			again();
+		}),
+		"abort() after the end": () => new Promise((done) => {
+			const x = new XMLHttpRequest(), log = [];
+			x.open("GET", "/api");
+			x.onreadystatechange = x.onabort = ({ type }) => log.push(type + x.readyState);
+			x.onloadend = () => {
+				log.length = 0;
+				x.onloadend = null;
+				setTimeout(() => {
+					x.abort();
+					done([x.readyState, x.status, x.responseText, log]);
+				});
+			};
+			x.send();
+		}),
+		"abort() twice": () => {
+			const x = new XMLHttpRequest(), log = [];
+			x.open("GET", "/api");
+			x.onabort = () => log.push(x.readyState);
+			x.send();
+			x.abort();
+			x.abort();
+			return [x.readyState, log];
+		},
+		"open() with an async that is undefined": () => {
+			const x = new XMLHttpRequest();
+			x.open("GET", "/api", undefined);
+			x.send();
+			return [x.readyState, x.responseText.length > 0];
+		},
+		"fetch with what is no request": () => Promise.all([{ body: "x" }, { cache: "none" }, { mode: "navigate" }, { signal: {} }, { method: 5 }, { method: null }, { headers: { "if-match": '"none"' } }, null].map((init) => fetch("/api", init).then(({ status }) => status, ({ name }) => name))),
+	};
+	for (const [name, run] of Object.entries(values)) assert.deepEqual(await page.evaluate(run), await plain.evaluate(run), name);
+
 	// fetch: status, headers, url, clones, conditions.
 	const look = async () => {
 		const response = await fetch("/api#part"), copy = response.clone();
@@ -115,6 +173,36 @@ test("what a page sees of a request is what the network shows", async (t) => {
 		await page.evaluate(() => fetch("/api", { headers: { "x-tenant": "a" } }));
 		return streams() === 1;
 	});
+
+	// But a header with another value each time opens no stream for each.
+	const traced = () => s.cut.requests.filter((request) => /\r\naccept: text\/event-stream\r\n/i.test(request) && /\r\nx-trace: /i.test(request)).length;
+	for (let n = 0; n < 10; n++) assert.equal(await page.evaluate((n) => fetch("/api", { headers: { "x-trace": `${n}` } }).then(({ status }) => status), n), 200);
+	await until("two streams more", () => traced() >= 2);
+	assert.equal(traced(), 2, "four for a URL");
+});
+
+test("what was live before a pause is asked for anew, by a stream of its own", async (t) => {
+	const s = await application(t, "<!doctype html><title>x</title>");
+	const page = await (await browser(t)).newPage();
+	await page.goto(s.origin);
+	const streams = () => s.cut.requests.filter((request) => /\r\naccept: text\/event-stream\r\n/i.test(request)).length;
+	const answered = () => page.evaluate(async () => {
+		const before = pollSSEShim.stats.answered;
+		await fetch("/api");
+		return pollSSEShim.stats.answered > before;
+	});
+	await until("the stream is live", answered);
+	const events = [
+		() => document.dispatchEvent(new Event("visibilitychange")), // and it is visible
+		() => document.dispatchEvent(new Event("freeze")),
+		() => dispatchEvent(new PageTransitionEvent("pagehide", { persisted: true })),
+	];
+	for (const [i, event] of events.entries()) {
+		await page.evaluate(event);
+		assert.equal(await answered(), false, `${event}`);
+		await until("another stream is live", answered);
+		assert.equal(streams(), i + 2);
+	}
 });
 
 test("a policy that forbids the shim is respected", async (t) => {
