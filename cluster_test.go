@@ -284,6 +284,8 @@ func TestPausedBeforeTheFirstPoll(t *testing.T) {
 			if got := s.log.View().Status; got.State != feed.Stale || got.Reason != reasonPaused {
 				t.Errorf("the node that %s the document shows it as %s %s", s.role(), got.State, got.Reason)
 			}
+		}
+		for _, s := range all[1:] {
 			s.close()
 		}
 	})
