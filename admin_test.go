@@ -191,7 +191,6 @@ func TestAdminPages(t *testing.T) {
 	})
 }
 
-// TestAdminStreams: who is furthest behind, and no address unless it is configured.
 // TestResumeObeysRetryAfter: to pause and resume polls no sooner than the upstream
 // wants, and then says why there is no document.
 func TestResumeObeysRetryAfter(t *testing.T) {
@@ -229,6 +228,7 @@ func TestResumeObeysRetryAfter(t *testing.T) {
 	})
 }
 
+// TestAdminStreams: who is furthest behind, and no address unless it is configured.
 func TestAdminStreams(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRig(t, &Handler{Upstream: "http://h/x", Name: "streams", Streaming: Streaming{Compress: "off"}})

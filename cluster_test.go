@@ -294,15 +294,7 @@ func TestPausedBeforeTheFirstPoll(t *testing.T) {
 // hold has a configuration hold a document, as always_on does.
 func hold(t *testing.T, g *generation, h *Handler, u *fakeUpstream) *source {
 	t.Helper()
-	h.setDefaults()
-	h.prepare(caddy.NewReplacer(), g)
-	if err := h.Validate(); err != nil {
-		t.Fatal(err)
-	}
-	req, err := h.request.Expand(func(string) (string, bool) { return "", false }, &http.Request{Header: http.Header{}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	req := expanded(t, g, h)
 	h.claim.environment = environment{u, zap.NewNop(), g.number}
 	return testEngine(t).pool.hold(req.Key(h.readingKey), req.Key(nil), h.claim, func(c *counters) *source { return newSource(req, h.Reading, h.claim, c) }).source
 }

@@ -17,6 +17,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/pollsse/caddy-poll-sse/internal/upstream"
 )
 
 // rig is a provisioned handler over a fake upstream, in a synctest bubble.
@@ -119,6 +121,22 @@ func (r *rig) do(method, target string, fields ...string) *httptest.ResponseReco
 // get is a GET of the document.
 func (r *rig) get(fields ...string) *httptest.ResponseRecorder { return r.do("GET", "/api", fields...) }
 
+// expanded makes a handler without placeholders part of a configuration, and
+// returns its request.
+func expanded(t *testing.T, g *generation, h *Handler) *upstream.Request {
+	t.Helper()
+	h.setDefaults()
+	h.prepare(caddy.NewReplacer(), g)
+	if err := h.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	req, err := h.request.Expand(func(string) (string, bool) { return "", false }, &http.Request{Header: http.Header{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return req
+}
+
 // startSource starts a source for the handler's configuration, without
 // placeholders, against u. It is closed at the end of the test's bubble.
 func startSource(t *testing.T, h *Handler, u *fakeUpstream) (s *source, logs *observer.ObservedLogs) {
@@ -132,15 +150,7 @@ func startSourceOf(t *testing.T, g *generation, h *Handler, u *fakeUpstream) (s 
 	if h.Upstream == "" {
 		h.Upstream = "http://" + strings.ToLower(strings.ReplaceAll(t.Name(), "/", "-")) + ".test/doc"
 	}
-	h.setDefaults()
-	h.prepare(caddy.NewReplacer(), g)
-	if err := h.Validate(); err != nil {
-		t.Fatal(err)
-	}
-	req, err := h.request.Expand(func(string) (string, bool) { return "", false }, &http.Request{Header: http.Header{}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	req := expanded(t, g, h)
 	core, logs := observer.New(zapcore.InfoLevel)
 	u.mu.Lock()
 	if u.begun.IsZero() {
